@@ -1,0 +1,1 @@
+"""Agreement among known authorities: Tendermint as a pure function of its inputs."""

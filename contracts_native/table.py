@@ -1,0 +1,52 @@
+"""The table of every transaction, as the node hands it to the ledger.
+
+Owns the putting together of the table: every module of this package is searched for payloads, events and tables, so that a new
+transaction, or a new family, is one file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+from typing import cast
+
+import contracts_native
+from contracts_native import genesis, participants
+from ledger.genesis import VALIDATORS
+from ledger.parameters import PARAMETERS
+from ledger.receipt import Event
+from ledger.tables import Table
+from ledger.transaction import Payload, TransactionTable, make_table
+
+
+@cache
+def load_table() -> TransactionTable:
+    """The table of every transaction and event of the packages' modules; the same object each time."""
+    modules = [
+        importlib.import_module(f"{contracts_native.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(contracts_native.__path__)
+    ]
+    return make_table(
+        payloads=[kind for kind in _find_types(modules, Payload) if "declaration" in vars(kind)],
+        events=[kind for kind in _find_types(modules, Event) if "name" in vars(kind)],
+        tables=_find_tables(modules),
+        authorise=participants.check_signers,
+        found=genesis.found,
+    )
+
+
+def _find_types(modules: list[ModuleType], base: type) -> list[type]:
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+
+
+def _find_tables(modules: list[ModuleType]) -> list[Table[object]]:
+    tables = [PARAMETERS, VALIDATORS, *(value for module in modules for value in vars(module).values())]
+    # A table is seen once for each module that imports it.
+    return list({id(table): cast("Table[object]", table) for table in tables if isinstance(table, Table)}.values())

@@ -1,0 +1,68 @@
+"""The one canonical byte form: msgpack arrays, used to hash, sign, send and store.
+
+Only nil, booleans, integers, bytes, text and arrays exist; there are no maps, so nothing has an order to choose,
+and no floats. Decoding is strict: what does not re-encode to the very same bytes is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import msgpack
+
+from ledger.errors import Malformed
+
+Plain: TypeAlias = bool | int | bytes | str | Sequence["Plain"] | None
+
+DECODE_BYTES_MAX: Final = 16 * 1024 * 1024  # the largest block with room to spare
+DEPTH_MAX: Final = 12  # a block's evidence nests seven deep
+
+
+def encode(value: Plain) -> bytes:
+    """The canonical bytes of a plain value. Tuples and lists are the same array."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def decode(data: bytes, *, bytes_max: int = DECODE_BYTES_MAX) -> Plain:
+    """The plain value of canonical bytes; arrays come back as tuples.
+
+    Raises ``Malformed``: ``encoding_too_large``, ``encoding_invalid``, ``encoding_not_canonical``,
+    ``encoding_too_deep``.
+    """
+    if len(data) > bytes_max:
+        raise Malformed("encoding_too_large", f"{len(data)} bytes, at most {bytes_max}")
+    try:
+        value: Plain = msgpack.unpackb(
+            data, use_list=False, raw=False, object_pairs_hook=_refuse_map, ext_hook=_refuse_extension
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise Malformed("encoding_invalid", type(error).__name__) from error
+    _check_plain(value, depth_left=DEPTH_MAX)
+    if msgpack.packb(value, use_bin_type=True) != data:
+        raise Malformed("encoding_not_canonical", "the bytes are not the shortest form")
+    return value
+
+
+def _refuse_map(_pairs: object) -> None:
+    raise Malformed("encoding_invalid", "maps are not part of the format")
+
+
+def _refuse_extension(code: int, _data: bytes) -> None:
+    raise Malformed("encoding_invalid", f"extension type {code}")
+
+
+_SCALARS: Final = frozenset({int, bytes, str, bool, type(None)})
+
+
+def _check_plain(value: object, *, depth_left: int) -> None:
+    if type(value) in _SCALARS:
+        return
+    if type(value) is not tuple:
+        raise Malformed("encoding_invalid", f"{type(value).__name__} is not part of the format")
+    if depth_left == 0:
+        raise Malformed("encoding_too_deep", f"at most {DEPTH_MAX} levels")
+    for item in value:
+        if type(item) not in _SCALARS:
+            _check_plain(item, depth_left=depth_left - 1)

@@ -1,0 +1,122 @@
+"""The state while a block executes: a read-only snapshot below, decoded changes and events above.
+
+Owns the overlay. Values stay decoded until the block ends, so each is decoded once and encoded once. A savepoint
+marks where a transaction began; rolling back to it undoes that transaction whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ledger.encoding import encode
+
+if TYPE_CHECKING:
+    from ledger.receipt import Event
+    from ledger.storage import Reader
+    from ledger.tables import Table
+
+_ABSENT: Final = object()  # in the undo log: the overlay had no entry
+
+
+class State:
+    """An overlay over a snapshot. Tables read and write it; nothing else does."""
+
+    __slots__ = ("_cache", "_dirty", "_dirty_keys", "_events", "_reader", "_undo")
+
+    def __init__(self, reader: Reader, *, shared_cache: dict[bytes, object] | None = None) -> None:
+        """``shared_cache`` holds decoded values of the same snapshot, to be shared by overlays over it."""
+        self._reader = reader
+        self._cache: dict[bytes, object] = {} if shared_cache is None else shared_cache
+        self._dirty: dict[bytes, tuple[Table[object], object]] = {}
+        self._dirty_keys: dict[bytes, list[bytes]] = {}  # per table prefix, sorted
+        self._undo: list[tuple[bytes, object]] = []
+        self._events: list[Event] = []
+
+    def find(self, table: Table[object], key: bytes) -> object | None:
+        """The value at a full key, or None."""
+        entry = self._dirty.get(key)
+        if entry is not None:
+            return entry[1]
+        value = self._cache.get(key, _ABSENT)
+        if value is _ABSENT:
+            raw = self._reader.get(key)
+            value = None if raw is None else table.decode(raw)
+            self._cache[key] = value
+        return value
+
+    def put(self, table: Table[object], key: bytes, value: object | None) -> None:
+        """Set the value at a full key; None deletes."""
+        before = self._dirty.get(key)
+        if before is None:
+            self._undo.append((key, _ABSENT))
+            insort(self._dirty_keys.setdefault(table.prefix, []), key)
+        else:
+            self._undo.append((key, before))
+        self._dirty[key] = (table, value)
+
+    def scan(
+        self, table: Table[object], start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, object]]:
+        """Pairs with ``start`` ≤ key < ``stop`` in key order, or reversed; changes of this overlay included."""
+        changed = self._dirty_keys.get(table.prefix, [])
+        changed = changed[bisect_left(changed, start) : bisect_left(changed, stop)]
+        if reverse:
+            changed.reverse()
+        position = 0
+        for key, raw in self._reader.scan(start, stop, reverse=reverse):
+            while position < len(changed) and (changed[position] > key if reverse else changed[position] < key):
+                yield from self._present(changed[position])
+                position += 1
+            if position < len(changed) and changed[position] == key:
+                yield from self._present(key)
+                position += 1
+                continue
+            value = self._cache.get(key)
+            if value is None:
+                value = self._cache[key] = table.decode(raw)
+            yield key, value
+        for key in changed[position:]:
+            yield from self._present(key)
+
+    def emit(self, event: Event) -> None:
+        """Record what happened; the events of a transaction are its receipt."""
+        self._events.append(event)
+
+    def savepoint(self) -> tuple[int, int]:
+        """A mark to roll back to."""
+        return len(self._undo), len(self._events)
+
+    def rollback(self, mark: tuple[int, int]) -> None:
+        """Undo every change and event since the mark."""
+        undo_length, events_length = mark
+        while len(self._undo) > undo_length:
+            key, before = self._undo.pop()
+            if before is _ABSENT:
+                table, _ = self._dirty.pop(key)
+                keys = self._dirty_keys[table.prefix]
+                del keys[bisect_left(keys, key)]
+            else:
+                assert isinstance(before, tuple)
+                self._dirty[key] = before
+        del self._events[events_length:]
+
+    def take_events(self, mark: tuple[int, int]) -> tuple[Event, ...]:
+        """The events since a mark."""
+        return tuple(self._events[mark[1] :])
+
+    def compute_changes(self) -> dict[bytes, bytes | None]:
+        """Full key → encoded value or None, for every key this overlay changed."""
+        return {
+            key: None if value is None else encode(table.to_plain(value)) for key, (table, value) in self._dirty.items()
+        }
+
+    def get_decoded_changes(self) -> dict[bytes, object | None]:
+        """Full key → decoded value or None: what a cache of the next snapshot may start from."""
+        return {key: value for key, (_, value) in self._dirty.items()}
+
+    def _present(self, key: bytes) -> Iterator[tuple[bytes, object]]:
+        value = self._dirty[key][1]
+        if value is not None:
+            yield key, value

@@ -1,0 +1,1 @@
+"""One node: a pure core and the thin shell that lets it touch the world."""

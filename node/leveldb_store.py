@@ -1,0 +1,155 @@
+"""The store on disk: LevelDB behind the ``Store`` port of ledger/storage.py, one atomic batch per block.
+
+Owns how the database is opened, tuned and locked, and turns what LevelDB says into a clear word. Every read checks
+the checksum of the block it came from, so that a damaged disk stops the node instead of changing a balance.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import plyvel
+
+from ledger.errors import CorruptStore
+from ledger.storage import Changes
+from node.errors import LocalError, get_disk_reason
+
+WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # LevelDB holds at most two of these
+CACHE_BYTES: Final = 16 * 1024 * 1024
+BLOCK_BYTES: Final = 4 * 1024
+OPEN_FILES_MAX: Final = 200  # each open table keeps its index and filter in memory
+BLOOM_FILTER_BITS: Final = 10  # one miss in a hundred reads the disk
+_LOCK_NAME: Final = "IN_USE"
+
+# LevelDB reports an operating system's error as text only.
+_REASONS_BY_TEXT: Final = (
+    ("already held by process", "store_locked"),
+    ("Resource temporarily unavailable", "store_locked"),
+    ("No space left", "disk_full"),
+    ("Disk quota exceeded", "disk_full"),
+    ("Permission denied", "permission_missing"),
+    ("Operation not permitted", "permission_missing"),
+    ("Read-only file system", "permission_missing"),
+)
+
+
+class StoreError(LocalError):
+    """The database cannot be opened or written.
+
+    Reasons: ``store_locked``, ``store_corrupt``, ``disk_full``, ``permission_missing``, ``store_not_usable``.
+    """
+
+
+class LevelDbStore:
+    """A ``Store`` in a directory of its own, which is created if missing. One process at a time may hold it.
+
+    A write that was torn by a power cut was never acknowledged: LevelDB drops it when it opens, and the chain
+    goes on from the block before. That is why ``paranoid_checks`` stays off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the database at ``path``. Raises ``StoreError``."""
+        self.path = path
+        self._lock = _take_lock(path)
+        try:
+            self._db = plyvel.DB(
+                str(path),
+                create_if_missing=True,
+                paranoid_checks=False,
+                write_buffer_size=WRITE_BUFFER_BYTES,
+                lru_cache_size=CACHE_BYTES,
+                block_size=BLOCK_BYTES,
+                max_open_files=OPEN_FILES_MAX,
+                bloom_filter_bits=BLOOM_FILTER_BITS,
+            )
+        except plyvel.Error as error:
+            os.close(self._lock)
+            raise _explain(error, path) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed value of a key. Raises ``CorruptStore``, or ``StoreError`` if the disk cannot be read."""
+        try:
+            return self._db.get(key, verify_checksums=True)
+        except plyvel.CorruptionError as error:
+            raise CorruptStore(str(_explain(error, self.path))) from error
+        except plyvel.Error as error:
+            raise _explain(error, self.path) from error
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with ``start`` ≤ key < ``stop``, in key order or reversed, as they were when this was called."""
+        if start >= stop:
+            return iter(())
+        return self._entries(self._db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True))
+
+    def write(self, changes: Changes, *, sync: bool = True) -> None:
+        """One atomic batch, durable on return when ``sync`` is true. Raises ``StoreError``; then nothing applied."""
+        try:
+            with self._db.write_batch(transaction=True, sync=sync) as batch:
+                for key, value in changes.items():
+                    if value is None:
+                        batch.delete(key)
+                    else:
+                        batch.put(key, value)
+        except plyvel.Error as error:
+            raise _explain(error, self.path) from error
+
+    def compact(self) -> None:
+        """Rewrites all tables without the values that were replaced; takes as long as the disk needs."""
+        self._db.compact_range()
+
+    def size_bytes(self) -> int:
+        """What the files of the database take on disk now."""
+        total = 0
+        for file in self.path.iterdir():
+            try:
+                total += file.stat().st_size
+            except FileNotFoundError:  # LevelDB's own thread removed it meanwhile
+                continue
+        return total
+
+    def close(self) -> None:
+        """Lets go of the files and of the lock; calling it again does nothing."""
+        if not self._db.closed:
+            self._db.close()
+            os.close(self._lock)
+
+    def _entries(self, entries: plyvel.EntryIterator) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from entries
+        except plyvel.CorruptionError as error:
+            raise CorruptStore(str(_explain(error, self.path))) from error
+        except plyvel.Error as error:
+            raise _explain(error, self.path) from error
+        finally:
+            entries.close()
+
+
+def _take_lock(path: Path) -> int:
+    """A file descriptor that holds the directory's lock.
+
+    LevelDB has a lock of its own, but a second attempt from the same process releases it unnoticed.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(get_disk_reason(error, otherwise="store_not_usable"), f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise StoreError("store_locked", f"{path}: another process holds it") from error
+    return lock
+
+
+def _explain(error: plyvel.Error, path: Path) -> StoreError:
+    said = error.args[0] if error.args else b""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(error)
+    if isinstance(error, plyvel.CorruptionError):
+        return StoreError("store_corrupt", f"{path}: {text}")
+    reason = next((reason for words, reason in _REASONS_BY_TEXT if words in text), "store_not_usable")
+    return StoreError(reason, f"{path}: {text}")

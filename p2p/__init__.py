@@ -1,0 +1,1 @@
+"""Peers: who they are, what they may say, and how bytes become messages."""

@@ -1,0 +1,201 @@
+"""One live connection: a socket, its session and its outbox, served by a reading and a writing task.
+
+Touches the world (the socket). It moves frames and nothing else: every event goes to the network that owns it, and
+the first reason to close is the one that counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import aiohttp
+from aiohttp import web
+
+from ledger.primitives import PublicKey
+from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass
+from p2p.outbox import Outbox
+from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
+
+FAREWELL_TIMEOUT_MS: Final = 500
+
+WebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """One connected peer. The traffic tables go by message type; waiting and dropped frames by queue."""
+
+    public_key: PublicKey
+    moniker: str
+    host: str
+    listen_port: int
+    height_at_handshake: int
+    is_dialled_by_us: bool
+    connected_ms: int
+    received: Mapping[str, Traffic]
+    sent: Mapping[str, Traffic]
+    waiting: Mapping[QueueClass, int]
+    dropped: Mapping[QueueClass, int]
+
+
+class Connection:
+    """One socket, its session and its outbox. The first reason to close is the one that counts."""
+
+    def __init__(
+        self,
+        ws: WebSocket,
+        session: Session,
+        *,
+        role: Role,
+        host: str,
+        clock_ms: Callable[[], int],
+        on_event: Callable[[Connection, SessionEvent], None],
+    ) -> None:
+        self._ws = ws
+        self._session = session
+        self._host = host
+        self._clock_ms = clock_ms
+        self._on_event = on_event
+        self._outbox = Outbox()
+        self._has_output = asyncio.Event()
+        self._started_ms = clock_ms()
+        self._is_closing = asyncio.Event()
+        self._farewell = b""
+        self.is_dialled_by_us: Final = role is Role.DIALLER
+        self.is_proven = False  # the network has admitted it
+        self.reason = ""
+        self.ended: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def key(self) -> PublicKey:
+        assert self._session.peer is not None, "asked only once the peer has said its key"
+        return self._session.peer.public_key
+
+    @property
+    def name(self) -> str:
+        """For logs: the key as far as it is known, and the host."""
+        peer = self._session.peer
+        return f"{peer.public_key.hex()[:16] if peer else 'unknown'} at {self._host}"
+
+    def describe(self, now_ms: int) -> PeerInfo:
+        hello = self._session.peer
+        assert hello is not None, "only proven peers are described"
+        return PeerInfo(
+            public_key=hello.public_key,
+            moniker=hello.moniker,
+            host=self._host,
+            listen_port=hello.listen_port,
+            height_at_handshake=hello.height,
+            is_dialled_by_us=self.is_dialled_by_us,
+            connected_ms=now_ms - self._started_ms,
+            received=self._session.received.get_rows(now_ms),
+            sent=self._session.sent.get_rows(now_ms),
+            waiting=self._outbox.get_waiting(),
+            dropped=self._outbox.get_dropped(),
+        )
+
+    def enqueue(self, kind: type[PeerMessage], frame: bytes) -> bool:
+        """Queue a frame of a proven peer. A full consensus queue ends the connection, others drop the frame."""
+        if self._session.is_closed:
+            return False
+        queue = MESSAGE_TYPES[kind].queue
+        if not self._outbox.offer(queue, frame):
+            if queue is QueueClass.CONSENSUS:
+                self.refuse("consensus_queue_full")
+            return False
+        self._session.count_sent(kind, frame, self._clock_ms())
+        self._has_output.set()
+        return True
+
+    def enqueue_handshake(self, frame: bytes) -> None:
+        is_queued = self._outbox.offer(QueueClass.CONSENSUS, frame)
+        assert is_queued, "the handshake's two frames come first in an empty queue"
+        self._has_output.set()
+
+    def refuse(self, reason: str, item: str = "") -> None:
+        self._handle(self._session.refuse(reason, item))
+
+    def close(self, reason: str, farewell: bytes = b"") -> None:
+        if not self._is_closing.is_set():
+            self.reason, self._farewell = reason, farewell
+            self._is_closing.set()
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it."""
+        self._handle([self._session.start(self._started_ms)])
+        timer = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._check_handshake)
+        work = [asyncio.create_task(step()) for step in (self._read, self._write, self._is_closing.wait)]
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            for task in work:
+                task.cancel()
+            for outcome in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(outcome, Exception) and not isinstance(outcome, ConnectionError):
+                    _logger.error("serving %s failed", self.name, exc_info=outcome)
+                    self.close("internal_error")
+            self.close("connection_lost")
+            self._session.refuse(self.reason)  # from here on nothing is queued
+            await self._say_farewell()
+
+    def _check_handshake(self) -> None:
+        if not self._session.is_established:
+            self.refuse("handshake_timeout")
+
+    def _handle(self, events: list[SessionEvent] | list[FrameToSend]) -> None:
+        for event in events:
+            self._on_event(self, event)
+
+    async def _read(self) -> None:
+        # Callbacks run here, one after the other: a slow one stops the reading, and TCP slows the peer.
+        while not self._session.is_closed:
+            message = await self._ws.receive()
+            now_ms = self._clock_ms()
+            match message.type:
+                case aiohttp.WSMsgType.BINARY:
+                    self._handle(self._session.receive(message.data, now_ms))
+                case aiohttp.WSMsgType.PING:
+                    self._handle(self._session.receive_ping(len(message.data), now_ms))
+                    await self._ws.pong(message.data)
+                case aiohttp.WSMsgType.PONG:
+                    self._handle(self._session.receive_ping(len(message.data), now_ms))
+                case aiohttp.WSMsgType.TEXT:
+                    self.refuse("message_malformed", "text, not binary")
+                case aiohttp.WSMsgType.ERROR:
+                    self._handle_broken_frame(message.data)
+                    return
+                case _:
+                    return
+
+    def _handle_broken_frame(self, error: object) -> None:
+        if isinstance(error, aiohttp.WebSocketError):
+            is_large = error.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+            self.refuse("message_too_large" if is_large else "message_malformed", str(error))
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_output.wait()
+            self._has_output.clear()
+            while (frame := self._outbox.take()) is not None:
+                await self._ws.send_bytes(frame)
+
+    async def _say_farewell(self) -> None:
+        try:
+            async with asyncio.timeout(FAREWELL_TIMEOUT_MS / 1000):
+                if self._farewell and not self._ws.closed:
+                    await self._ws.send_bytes(self._farewell)
+                await self._ws.close()
+        except (TimeoutError, ConnectionError):
+            # The peer does not read: waiting for a polite end would keep its socket and our buffers.
+            connected: socket.socket | None = self._ws.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                if connected is not None:
+                    connected.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,357 @@
+"""The node's connections: listens, dials, redials for ever, and moves frames between sockets and sessions.
+
+Touches the world (sockets, timers, random nonces). What a frame means is decided in session.py, whom to dial in
+peers.py, and connection.py serves one socket; no task is ever made for a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Final, Protocol
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from ledger.errors import Rejected
+from ledger.primitives import PublicKey
+from p2p.connection import Connection, PeerInfo, WebSocket
+from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
+from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
+from p2p.session import (
+    HANDSHAKE_TIMEOUT_MS,
+    FrameToSend,
+    LocalNode,
+    MessageReceived,
+    PeerAuthenticated,
+    PeerLeft,
+    PeerRefused,
+    Role,
+    Session,
+    SessionEvent,
+)
+
+PATH: Final = "/p2p"
+HEARTBEAT_SECONDS: Final = 15  # a peer that then answers no ping for half as long is gone
+DIAL_TIMEOUT_MS: Final = 5_000
+DIAL_CHECK_MS_MAX: Final = 10_000
+SOCKETS_MAX: Final = 128  # open inbound sockets, proven or not; a consortium has at most 40 authorities
+HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
+
+_logger = logging.getLogger(__name__)
+
+
+class NetworkHandler(Protocol):
+    """Who hears of peers and messages. Called from the event loop, one call at a time, and must not block.
+
+    Up and down strictly alternate for a key. ``on_message`` may raise ``Rejected``: the peer is then disconnected
+    with that reason and loses score. Any other exception is our mistake: it is logged and ends that connection.
+    """
+
+    def on_peer_up(self, key: PublicKey, height: int) -> None: ...
+
+    def on_peer_down(self, key: PublicKey, reason: str) -> None: ...
+
+    def on_message(self, key: PublicKey, message: PeerMessage) -> None: ...
+
+
+class Network:
+    """All connections of one node.
+
+    ``clock_ms`` should be monotonic. ``is_allowed`` is asked at every handshake, so the set may change;
+    ``recheck_allowed`` applies a change to those already connected. ``random`` only spreads redials.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalNode,
+        listen_port: int,
+        addresses: Sequence[PeerAddress],
+        is_allowed: Callable[[PublicKey], bool],
+        handler: NetworkHandler,
+        get_height: Callable[[], int],
+        clock_ms: Callable[[], int],
+        random: Random,
+        listen_host: str = "127.0.0.1",
+        make_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES),
+    ) -> None:
+        self._local = local
+        self._listen_host, self._listen_port = listen_host, listen_port
+        self._is_allowed = is_allowed
+        self._handler = handler
+        self._get_height = get_height
+        self._clock_ms = clock_ms
+        self._make_nonce = make_nonce
+        self._book = PeerBook(local.public_key, addresses, random)
+        self._peers: dict[PublicKey, Connection] = {}
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake_dialler = asyncio.Event()
+        self._is_stopping = False
+        self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
+        app = web.Application()
+        app.router.add_get(PATH, self._serve)
+        http_logger = logging.getLogger(f"{__name__}.http")
+        http_logger.addFilter(_drop_traceback)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=http_logger,
+            keepalive_timeout=5,
+            shutdown_timeout=1,
+        )
+        self._serving: set[asyncio.BaseProtocol] = set()
+        self._server: asyncio.Server | None = None
+        self._client: aiohttp.ClientSession | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; after ``start`` a configured 0 has become the real one."""
+        return self._listen_port
+
+    async def start(self) -> None:
+        """Listen and begin to dial. Raises ``OSError`` when the address cannot be bound."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._accept, self._listen_host, self._listen_port)
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self._listen_port = self._server.sockets[0].getsockname()[1]
+        self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._start_task(self._dial_forever(self._client))
+
+    async def stop(self) -> None:
+        """Say farewell to every peer and close everything; takes about a second at most. Each peer goes down."""
+        self._is_stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.refuse("shutting_down")
+        if self._connections:
+            await asyncio.wait([connection.ended for connection in self._connections])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._runner.cleanup()
+        if self._client is not None:
+            await self._client.close()
+
+    def send(self, peer_key: PublicKey, message: PeerMessage) -> bool:
+        """Queue a message for one peer. False when it is not connected or its queue is full."""
+        connection = self._peers.get(peer_key)
+        return connection is not None and connection.enqueue(type(message), encode_frame(message))
+
+    def broadcast(self, message: PeerMessage, *, except_: PublicKey | None = None) -> int:
+        """Queue a message, encoded once, for every connected peer but ``except_``; for how many it was queued."""
+        if not self._peers:
+            return 0
+        kind, frame = type(message), encode_frame(message)
+        connections = [connection for key, connection in self._peers.items() if key != except_]
+        return sum(connection.enqueue(kind, frame) for connection in connections)
+
+    def report(self, peer_key: PublicKey, reason: str) -> None:
+        """Lower the score of a peer for what it did; at the limit it is banned for a while and disconnected."""
+        is_banned = self._book.penalise(peer_key, reason, self._clock_ms())
+        connection = self._peers.get(peer_key)
+        if is_banned and connection is not None:
+            connection.refuse("peer_banned")
+
+    def disconnect(self, peer_key: PublicKey, reason: str) -> None:
+        """End the connection to a peer, without a mark against it. A configured peer is redialled later."""
+        connection = self._peers.get(peer_key)
+        if connection is not None:
+            connection.refuse(reason)
+
+    def recheck_allowed(self) -> None:
+        """Disconnect the peers that are no longer allowed; to be called when the allowed set has changed."""
+        for key in [key for key in self._peers if not self._is_allowed(key)]:
+            self.disconnect(key, "stranger")
+
+    def peers(self) -> list[PeerInfo]:
+        """The connected peers, by key."""
+        now_ms = self._clock_ms()
+        return [connection.describe(now_ms) for _, connection in sorted(self._peers.items())]
+
+    def standings(self) -> list[PeerStanding]:
+        """Every known peer, connected or not, with its score, ban and next dial."""
+        return self._book.list_standings(self._clock_ms())
+
+    def _handle_event(self, connection: Connection, event: SessionEvent) -> None:
+        """Act on what a connection's session found."""
+        match event:
+            case MessageReceived(message):
+                self._deliver(connection, message)
+            case FrameToSend(_, frame):
+                connection.enqueue_handshake(frame)
+            case PeerAuthenticated(hello):
+                self._add_peer(connection, hello.height)
+            case PeerRefused(reason, item, farewell):
+                self.refusals[reason] += 1
+                _logger.info("refused %s: %s %s", connection.name, reason, item)
+                if reason in PROTOCOL_BREACHES and connection.is_proven:
+                    self._book.penalise(connection.key, reason, self._clock_ms())
+                connection.close(reason, farewell)
+            case PeerLeft(reason):
+                connection.close(reason)
+
+    def _deliver(self, connection: Connection, message: PeerMessage) -> None:
+        try:
+            self._handler.on_message(connection.key, message)
+        except Rejected as error:
+            if error.reason not in PROTOCOL_BREACHES:  # those are marked where every breach is
+                self._book.penalise(connection.key, error.reason, self._clock_ms())
+            connection.refuse(error.reason, error.item)
+
+    def _add_peer(self, connection: Connection, height: int) -> None:
+        key = connection.key
+        existing = self._peers.get(key)
+        if existing is not None:
+            if not is_newcomer_kept(
+                own_key=self._local.public_key,
+                peer_key=key,
+                is_existing_dialled_by_us=existing.is_dialled_by_us,
+                is_newcomer_dialled_by_us=connection.is_dialled_by_us,
+            ):
+                connection.refuse("duplicate_connection")
+                return
+            self._remove_peer(existing, "duplicate_connection")
+            existing.refuse("duplicate_connection")
+        self._peers[key] = connection
+        connection.is_proven = True
+        self._book.note_connected(key, self._clock_ms())
+        _logger.info("peer up: %s", connection.name)
+        self._handler.on_peer_up(key, height)
+
+    def _remove_peer(self, connection: Connection, reason: str) -> None:
+        key = connection.key
+        if self._peers.get(key) is not connection:
+            return
+        del self._peers[key]
+        self._book.note_disconnected(key, self._clock_ms())
+        self._wake_dialler.set()
+        _logger.info("peer down: %s %s", connection.name, reason)
+        self._handler.on_peer_down(key, reason)
+
+    def _find_refusal(self, key: PublicKey) -> str | None:
+        if not self._is_allowed(key):
+            return "stranger"
+        return "peer_banned" if self._book.is_banned(key, self._clock_ms()) else None
+
+    async def _run_connection(self, ws: WebSocket, role: Role, host: str, expected_key: PublicKey | None) -> None:
+        session = Session(
+            self._local,
+            role=role,
+            nonce=self._make_nonce(),
+            height=self._get_height(),
+            listen_port=self._listen_port,
+            find_refusal=self._find_refusal,
+            started_ms=self._clock_ms(),
+            expected_key=expected_key,
+        )
+        connection = Connection(ws, session, role=role, host=host, clock_ms=self._clock_ms, on_event=self._handle_event)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if connection.is_proven:
+                self._remove_peer(connection, connection.reason)
+            connection.ended.set_result(None)
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None, "the runner is set up before we listen"
+        if len(server.connections) >= SOCKETS_MAX:
+            return _ClosingProtocol()
+        protocol = server()
+        # A socket that asks for nothing must not hold one of the places for ever.
+        asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._close_idle, protocol)
+        return protocol
+
+    def _close_idle(self, protocol: web.RequestHandler) -> None:
+        if protocol not in self._serving:
+            protocol.force_close()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        ws = web.WebSocketResponse(
+            compress=False, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
+        )
+        if not ws.can_prepare(request).ok:
+            return _close_after(web.Response(status=426, text="only WebSocket connections of peers are served here\n"))
+        unproven = sum(not (connection.is_proven or connection.is_dialled_by_us) for connection in self._connections)
+        if self._is_stopping or unproven >= HANDSHAKES_MAX:
+            return _close_after(web.Response(status=503, text="too many handshakes are under way\n"))
+        protocol = request.protocol
+        self._serving.add(protocol)
+        try:
+            await ws.prepare(request)
+            await self._run_connection(ws, Role.LISTENER, request.remote or "", None)
+        except ConnectionError:
+            _logger.debug("a socket closed during its upgrade")
+        finally:
+            self._serving.discard(protocol)
+        return ws
+
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap_task)
+
+    def _reap_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("a network task failed", exc_info=error)
+
+    async def _dial_forever(self, client: aiohttp.ClientSession) -> None:
+        while True:
+            self._wake_dialler.clear()
+            now_ms = self._clock_ms()
+            for address in self._book.list_due(now_ms):
+                self._book.note_dialling(address.public_key)
+                self._start_task(self._dial(client, address))
+            due_ms = self._book.find_next_due_ms()
+            wait_ms = DIAL_CHECK_MS_MAX if due_ms is None else min(max(due_ms - now_ms, 1), DIAL_CHECK_MS_MAX)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._wake_dialler.wait()
+
+    async def _dial(self, client: aiohttp.ClientSession, address: PeerAddress) -> None:
+        try:
+            url = URL.build(scheme="http", host=address.host, port=address.port, path=PATH)
+            async with asyncio.timeout(DIAL_TIMEOUT_MS / 1000):
+                ws = await client.ws_connect(
+                    url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
+                )
+            await self._run_connection(ws, Role.DIALLER, address.host, address.public_key)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            _logger.debug("dialling %s:%d failed: %s", address.host, address.port, error)
+        finally:
+            self._book.note_dial_ended(address.public_key, self._clock_ms())
+            self._wake_dialler.set()
+
+
+class _ClosingProtocol(asyncio.Protocol):
+    """Answers a socket above the limit by closing it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _close_after(response: web.Response) -> web.Response:
+    response.force_close()
+    return response
+
+
+def _drop_traceback(record: logging.LogRecord) -> bool:
+    # Bytes that are not HTTP are a stranger's mistake: one line without a traceback.
+    record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    return True
