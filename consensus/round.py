@@ -15,6 +15,8 @@ from consensus.validators import ValidatorSet
 from consensus.votes import VoteBook
 from ledger.primitives import Hash, Height
 
+BLOCKS_MAX: Final = 16  # bodies of one height; more than the rounds ahead, the locked and the valid one
+
 
 @dataclass(frozen=True, slots=True)
 class KnownProposal:
@@ -56,6 +58,26 @@ class HeightState:
         """True or False once checked; None without a body or an answer."""
         block = self.blocks.get(block_id)
         return None if block is None else block.valid
+
+    def add_block(self, block_id: Hash, block: KnownBlock) -> None:
+        """Keep a body; the oldest that nothing needs makes room. A dropped one can be asked for again."""
+        if len(self.blocks) >= BLOCKS_MAX:
+            unneeded = next((known for known in self.blocks if not self._is_block_needed(known)), None)
+            if unneeded is None:
+                return
+            del self.blocks[unneeded]
+        self.blocks[block_id] = block
+
+    def _is_block_needed(self, block_id: Hash) -> bool:
+        if block_id in {self.locked_block, self.valid_block}:
+            return True
+        if any(block_id == wanted for _, wanted in self.votes.list_quorums(VoteKind.PRECOMMIT)):
+            return True
+        return any(
+            known.signed.proposal.block_id == block_id
+            for round_, known in self.proposals.items()
+            if round_ >= self.round
+        )
 
 
 @dataclass(frozen=True, slots=True)

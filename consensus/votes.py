@@ -88,6 +88,10 @@ class VoteBook:
         self._highest_rounds = [-1] * len(validators)
         self._far: dict[int, _FarVotes] = {}
 
+    def is_empty(self) -> bool:
+        """Whether no vote has come yet."""
+        return not self._tallies and not self._far
+
     def is_known(self, index: int, signed: SignedVote) -> bool:
         """Whether exactly this vote is held already."""
         vote = signed.vote

@@ -130,6 +130,36 @@ class RedemptionEnded(Event):
     ended_by: Address
 
 
+@dataclass(frozen=True, slots=True)
+class CreditSums:
+    """Where all credits are, as far as this file knows: what it lacks is locked by families that stand on it.
+
+    issued − paid out = balances + redemptions requested + escrow (``escrow.compute_held_cents``), and
+    issued − paid out = what the issuers have outstanding.
+    """
+
+    issued_cents: int
+    paid_out_cents: int
+    balances_cents: int
+    redemptions_requested_cents: int
+    issuers_outstanding_cents: int
+
+
+def compute_credit_sums(state: State) -> CreditSums:
+    """The sums of every balance, redemption and issuer, by scanning them: for audits."""
+    supply = _get_supply(state)
+    redemptions = [redemption for _, redemption in REDEMPTIONS.scan(state)]
+    return CreditSums(
+        issued_cents=supply.issued_cents,
+        paid_out_cents=supply.paid_out_cents,
+        balances_cents=sum(balance.cents for _, balance in BALANCES.scan(state)),
+        redemptions_requested_cents=sum(
+            redemption.cents for redemption in redemptions if redemption.status is RedemptionStatus.REQUESTED
+        ),
+        issuers_outstanding_cents=sum(issuer.outstanding_cents for _, issuer in ISSUERS.scan(state)),
+    )
+
+
 def get_balance_cents(state: State, holder: Address) -> int:
     """Credits that a holder may spend; 0 for one who never had any."""
     balance = BALANCES.find(state, holder)

@@ -1,7 +1,7 @@
 """The table of every transaction, as the node hands it to the ledger.
 
-Owns the putting together of the table: every module of this package is searched for payloads, events and tables, so that a new
-transaction, or a new family, is one file.
+Owns its putting together: every module of this package is searched for payloads, events and tables, so that a new
+transaction, or a whole new family, is one file.
 """
 
 from __future__ import annotations

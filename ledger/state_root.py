@@ -394,7 +394,9 @@ def _change_entries(content: bytes, changes: list[_EntryChange]) -> bytes:
 
 
 def _splice_entry(content: bytes, key_hash: bytes, value_hash: bytes) -> bytes:
-    at = _find_entry(content, key_hash)
+    at = content.find(key_hash)
+    if at % ENTRY_BYTES:  # none, or, which nobody can bring about, one across two entries
+        at = _find_entry(content, key_hash)
     if at >= 0 and value_hash:
         return content[: at + HASH_BYTES] + value_hash + content[at + ENTRY_BYTES :]
     if at >= 0:

@@ -30,6 +30,7 @@ from ledger.storage import (
     RECEIPTS,
     STATE_TRIE,
     TRANSACTION_IDS,
+    Changes,
     MemoryStore,
     Reader,
     compute_prefix_end,
@@ -207,5 +208,5 @@ def read_validators(reader: Reader) -> ValidatorSet:
     return ValidatorSet(tuple(Validator(one.public_key, one.moniker) for one in record.members))
 
 
-def _bucket_changes(writes: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+def _bucket_changes(writes: Changes) -> dict[bytes, bytes | None]:
     return {STATE_TRIE + path: content for path, content in writes.items()}

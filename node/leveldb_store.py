@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import plyvel
+if sys.version_info >= (3, 13):  # plyvel has no wheels for it; this fork of the same code has
+    import plyvel_next as plyvel
+else:
+    import plyvel
 
 from ledger.errors import CorruptStore
 from ledger.storage import Changes

@@ -57,12 +57,14 @@ class Connection:
         host: str,
         clock_ms: Callable[[], int],
         on_event: Callable[[Connection, SessionEvent], None],
+        handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         self._ws = ws
         self._session = session
         self._host = host
         self._clock_ms = clock_ms
         self._on_event = on_event
+        self._handshake_timeout_ms = handshake_timeout_ms
         self._outbox = Outbox()
         self._has_output = asyncio.Event()
         self._started_ms = clock_ms()
@@ -127,10 +129,10 @@ class Connection:
             self.reason, self._farewell = reason, farewell
             self._is_closing.set()
 
-    async def run(self) -> None:
-        """Serve the connection until either side ends it."""
+    async def serve(self) -> None:
+        """Read and write until either side ends the connection; ``reason`` then says why."""
         self._handle([self._session.start(self._started_ms)])
-        timer = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._check_handshake)
+        timer = asyncio.get_running_loop().call_later(self._handshake_timeout_ms / 1000, self._check_handshake)
         work = [asyncio.create_task(step()) for step in (self._read, self._write, self._is_closing.wait)]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +146,6 @@ class Connection:
                     self.close("internal_error")
             self.close("connection_lost")
             self._session.refuse(self.reason)  # from here on nothing is queued
-            await self._say_farewell()
 
     def _check_handshake(self) -> None:
         if not self._session.is_established:
@@ -187,7 +188,8 @@ class Connection:
             while (frame := self._outbox.take()) is not None:
                 await self._ws.send_bytes(frame)
 
-    async def _say_farewell(self) -> None:
+    async def say_farewell(self) -> None:
+        """Tell the peer why and close the socket, politely if it goes along, within half a second."""
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_MS / 1000):
                 if self._farewell and not self._ws.closed:

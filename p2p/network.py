@@ -81,6 +81,7 @@ class Network:
         random: Random,
         listen_host: str = "127.0.0.1",
         make_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES),
+        handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         self._local = local
         self._listen_host, self._listen_port = listen_host, listen_port
@@ -89,6 +90,7 @@ class Network:
         self._get_height = get_height
         self._clock_ms = clock_ms
         self._make_nonce = make_nonce
+        self._handshake_timeout_ms = handshake_timeout_ms
         self._book = PeerBook(local.public_key, addresses, random)
         self._peers: dict[PublicKey, Connection] = {}
         self._connections: set[Connection] = set()
@@ -256,15 +258,25 @@ class Network:
             find_refusal=self._find_refusal,
             started_ms=self._clock_ms(),
             expected_key=expected_key,
+            handshake_timeout_ms=self._handshake_timeout_ms,
         )
-        connection = Connection(ws, session, role=role, host=host, clock_ms=self._clock_ms, on_event=self._handle_event)
+        connection = Connection(
+            ws,
+            session,
+            role=role,
+            host=host,
+            clock_ms=self._clock_ms,
+            on_event=self._handle_event,
+            handshake_timeout_ms=self._handshake_timeout_ms,
+        )
         self._connections.add(connection)
         try:
-            await connection.run()
+            await connection.serve()
         finally:
-            self._connections.discard(connection)
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)
+            await connection.say_farewell()
+            self._connections.discard(connection)
             connection.ended.set_result(None)
 
     def _accept(self) -> asyncio.BaseProtocol:
@@ -274,7 +286,7 @@ class Network:
             return _ClosingProtocol()
         protocol = server()
         # A socket that asks for nothing must not hold one of the places for ever.
-        asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_MS / 1000, self._close_idle, protocol)
+        asyncio.get_running_loop().call_later(self._handshake_timeout_ms / 1000, self._close_idle, protocol)
         return protocol
 
     def _close_idle(self, protocol: web.RequestHandler) -> None:

@@ -164,13 +164,14 @@ class Session:
         find_refusal: Callable[[PublicKey], str | None],
         started_ms: int,
         expected_key: PublicKey | None = None,
+        handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         assert len(nonce) == NONCE_BYTES, "a nonce has 32 bytes"
         self._local = local
         self._role = role
         self._find_refusal = find_refusal
         self._expected_key = expected_key
-        self._deadline_ms = started_ms + HANDSHAKE_TIMEOUT_MS
+        self._deadline_ms = started_ms + handshake_timeout_ms
         own_hello = Hello(
             local.chain_id, local.genesis_hash, local.public_key, nonce, local.moniker, height, listen_port
         )

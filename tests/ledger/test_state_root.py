@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from hashlib import sha256
 
@@ -89,6 +90,17 @@ def forgeries_of(proof: StateProof) -> Iterator[StateProof]:
         yield StateProof(levels=(*levels[:-1], levels[-1][:1]), bucket=bucket)
     if len(levels) > 1:
         yield StateProof(levels=levels[::-1], bucket=bucket)
+    for depth, level in enumerate(levels):
+        for child, child_hash in itertools.product(range(16), (bytes(32), b"\x01" * 32)):
+            more = with_one_more_child(level, child, child_hash)
+            yield StateProof(levels=(*levels[:depth], more, *levels[depth + 1 :]), bucket=bucket)
+
+
+def with_one_more_child(level: bytes, child: int, child_hash: bytes) -> bytes:
+    """The same siblings, but one that is empty, or the key's own, is marked and given as well."""
+    bitmap = int.from_bytes(level[:2], "big")
+    at = 2 + 32 * (bitmap >> 16 - child).bit_count()
+    return (bitmap | 1 << 15 - child).to_bytes(2, "big") + level[2:at] + child_hash + level[at:]
 
 
 def flip(data: bytes, bit: int) -> bytes:

@@ -1,0 +1,392 @@
+"""Readings: what meters measured and signed.
+
+Owns which reports are accepted, and the record of every interval. A report is one state entry, however many intervals
+it has; a channel keeps its latest end, so that a report that continues it looks at no neighbour.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from contracts_native import lots
+from contracts_native.lots import INTERVALS_PER_REPORT_MAX
+from contracts_native.meters import Channel, ChannelSpec, Meter, MeterId, MeterStatus, find_channel, get_meter
+from contracts_native.sites import InstantMs, SiteId, get_site
+from ledger.encoding import encode
+from ledger.errors import RuleViolated
+from ledger.fields import Bounds, Length
+from ledger.parameters import Parameters, get_parameters
+from ledger.primitives import Hash, MeterKey, Signature, is_valid_meter_signature, sha256
+from ledger.receipt import Event, event
+from ledger.state import State
+from ledger.tables import Table
+from ledger.transaction import ANYONE, Payload, TxContext, transaction
+
+REPORT_TAG: Final = b"wattprint/report/1\0"
+REPORTS_PER_TRANSACTION_MAX: Final = 1_000
+INTERVAL_WH_MAX: Final = 10**12
+REGISTER_WH_MAX: Final = 2**62
+SIGNATURES_REMEMBERED_MAX: Final = 8_192  # about 1 MB; more reports than a few full blocks hold
+
+
+class Flag(enum.StrEnum):
+    """How the values came about. Only measured production mints."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    SUBSTITUTED = "substituted"
+
+
+class IntervalState(enum.StrEnum):
+    """What became of one interval of an accepted report."""
+
+    MINTED = "minted"
+    QUARANTINED = "quarantined"
+    NOT_MINTED = "not_minted"
+    RECORDED = "recorded"
+
+
+RegisterWh = Annotated[int, Bounds(0, REGISTER_WH_MAX)]
+ValuesWh = Annotated[tuple[Annotated[int, Bounds(0, INTERVAL_WH_MAX)], ...], Length(INTERVALS_PER_REPORT_MAX, 1)]
+Indices = Annotated[tuple[int, ...], Length(INTERVALS_PER_REPORT_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Consecutive intervals of one channel; ``signature`` is the meter's, of ``make_report_message``.
+
+    The registers are read at the start of the first interval and at the end of the last.
+    """
+
+    meter: MeterId
+    channel: Channel
+    sequence: int
+    start_ms: InstantMs
+    interval_s: int
+    values_wh: ValuesWh
+    register_start_wh: RegisterWh
+    register_end_wh: RegisterWh
+    flag: Flag
+    signature: Signature
+
+    @property
+    def end_ms(self) -> int:
+        """The end of the last interval."""
+        return self.start_ms + len(self.values_wh) * self.interval_s * 1_000
+
+    def __str__(self) -> str:
+        return f"{self.meter.hex()} {self.channel} from {self.start_ms}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRecord:
+    """An accepted report. ``quarantined``: indices of the values above what the channel can measure."""
+
+    start_ms: int
+    interval_s: int
+    values_wh: Annotated[tuple[int, ...], Length(INTERVALS_PER_REPORT_MAX, 1)]
+    register_start_wh: int
+    register_end_wh: int
+    flag: Flag
+    sequence: int
+    quarantined: Indices
+    tx_id: Hash
+
+    @property
+    def end_ms(self) -> int:
+        """The end of the last interval."""
+        return self.start_ms + len(self.values_wh) * self.interval_s * 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRecord:
+    """Where a channel stands: its last sequence number, and the end of its latest interval."""
+
+    sequence: int
+    end_ms: int
+    register_wh: int
+
+
+REPORTS: Table[ReportRecord] = Table("rr", ReportRecord, missing="report_unknown")  # meter, channel, start
+CHANNELS: Table[ChannelRecord] = Table("rc", ChannelRecord, missing="channel_unknown")  # meter, channel
+
+
+@event("reading.accepted")
+@dataclass(frozen=True, slots=True)
+class ReadingAccepted(Event):
+    """A report stands on the ledger."""
+
+    meter: MeterId
+    site: SiteId
+    channel: Channel
+    start_ms: int
+    interval_s: int
+    values_wh: Annotated[tuple[int, ...], Length(INTERVALS_PER_REPORT_MAX, 1)]
+    flag: Flag
+    quarantined: Indices
+
+
+def make_report_message(
+    chain_id: str,
+    *,
+    meter: bytes,
+    channel: Channel,
+    sequence: int,
+    start_ms: int,
+    interval_s: int,
+    values_wh: tuple[int, ...],
+    register_start_wh: int,
+    register_end_wh: int,
+    flag: Flag,
+) -> bytes:
+    """What a meter signs: bound to the chain, so that no report counts on two of them."""
+    return REPORT_TAG + encode(
+        (
+            chain_id,
+            meter,
+            channel.value,
+            sequence,
+            start_ms,
+            interval_s,
+            values_wh,
+            register_start_wh,
+            register_end_wh,
+            flag.value,
+        )
+    )
+
+
+def get_interval_state(channel: Channel, flag: Flag, *, is_quarantined: bool) -> IntervalState:
+    """What became of an interval, from what its report says."""
+    if is_quarantined:
+        return IntervalState.QUARANTINED
+    if channel is Channel.CONSUMPTION:
+        return IntervalState.RECORDED
+    return IntervalState.MINTED if flag is Flag.MEASURED else IntervalState.NOT_MINTED
+
+
+def find_report_at(state: State, meter: bytes, channel: Channel, instant_ms: int) -> ReportRecord | None:
+    """The accepted report of a channel that covers an instant, or None."""
+    found = REPORTS.find_floor(state, meter, channel, instant_ms)
+    return None if found is None or found[1].end_ms <= instant_ms else found[1]
+
+
+def find_report_after(state: State, meter: bytes, channel: Channel, instant_ms: int) -> ReportRecord | None:
+    """The first accepted report of a channel that starts after an instant, or None."""
+    found = REPORTS.find_above(state, meter, channel, instant_ms)
+    return None if found is None else found[1]
+
+
+def get_interval_wh(state: State, meter: bytes, channel: Channel, instant_ms: int) -> int:
+    """The Wh of the interval that covers an instant. Raises as ``get_recorded_wh`` does."""
+    record = _get_report_at(state, meter, channel, instant_ms)
+    return get_value_wh(record, (instant_ms - record.start_ms) // (record.interval_s * 1_000))
+
+
+def get_recorded_wh(state: State, meter: bytes, channel: Channel, *, from_ms: int, until_ms: int) -> int:
+    """The Wh that a channel recorded in [``from_ms``, ``until_ms``), whose ends are ends of intervals.
+
+    Raises ``RuleViolated``: ``interval_not_recorded`` for a gap or an end inside an interval, and
+    ``interval_quarantined`` for a value that is not to be relied on.
+    """
+    total_wh = 0
+    instant_ms = from_ms
+    while instant_ms < until_ms:
+        record = _get_report_at(state, meter, channel, instant_ms)
+        length_ms = record.interval_s * 1_000
+        first, rest = divmod(instant_ms - record.start_ms, length_ms)
+        stop, stop_rest = divmod(min(until_ms, record.end_ms) - record.start_ms, length_ms)
+        if rest or stop_rest:
+            raise RuleViolated("interval_not_recorded", f"an interval is longer: {instant_ms if rest else until_ms}")
+        if record.quarantined:
+            total_wh += sum(get_value_wh(record, index) for index in range(first, stop))
+        else:
+            total_wh += sum(record.values_wh[first:stop])
+        instant_ms = record.end_ms
+    return total_wh
+
+
+def get_value_wh(record: ReportRecord, index: int) -> int:
+    """One value of a report. Raises ``RuleViolated`` (``interval_quarantined``)."""
+    if index in record.quarantined:
+        raise RuleViolated("interval_quarantined", record.start_ms + index * record.interval_s * 1_000)
+    return record.values_wh[index]
+
+
+def _get_report_at(state: State, meter: bytes, channel: Channel, instant_ms: int) -> ReportRecord:
+    record = find_report_at(state, meter, channel, instant_ms)
+    if record is None:
+        raise RuleViolated("interval_not_recorded", f"{meter.hex()} {channel} at {instant_ms}")
+    return record
+
+
+@transaction("reading.submit", roles=ANYONE)
+@dataclass(frozen=True, slots=True)
+class SubmitReadings(Payload):
+    """Put reports of meters on the ledger, and mint what they produced. Who relays them does not matter."""
+
+    reports: Annotated[tuple[Report, ...], Length(REPORTS_PER_TRANSACTION_MAX, 1)]
+
+    def apply(self, state: State, tx: TxContext) -> None:
+        limits = get_parameters(state)
+        for report in self.reports:
+            _accept(state, tx, report, limits)
+
+
+def _accept(state: State, tx: TxContext, report: Report, limits: Parameters) -> None:
+    meter = get_meter(state, report.meter)
+    if meter.status is not MeterStatus.ACTIVE:
+        raise RuleViolated("meter_not_active", f"{report}: {meter.status}")
+    spec = find_channel(meter, report.channel)
+    if spec is None:
+        raise RuleViolated("meter_channel_unknown", report)
+    _check_time(report, meter, spec, latest_ms=tx.time_ms + limits.reading_skew_s * 1_000)
+    if not _is_signed(report, meter.key, tx.block.chain_id):
+        raise RuleViolated("reading_signature_invalid", report)
+    if report.register_end_wh - report.register_start_wh != sum(report.values_wh):
+        raise RuleViolated("registers_do_not_add_up", report)
+    channel = CHANNELS.find(state, report.meter, report.channel)
+    if channel is not None:
+        if report.sequence <= channel.sequence:
+            raise RuleViolated("sequence_not_rising", f"{report}: {report.sequence} after {channel.sequence}")
+        _check_neighbours(state, report, channel)
+    _record(state, tx, report, meter.site, channel, most_wh=_compute_most_wh(spec, limits))
+
+
+def _check_time(report: Report, meter: Meter, spec: ChannelSpec, *, latest_ms: int) -> None:
+    if report.interval_s != spec.interval_s:
+        raise RuleViolated("interval_length_wrong", f"{report}: {report.interval_s} s, not {spec.interval_s} s")
+    if report.start_ms % (report.interval_s * 1_000):
+        raise RuleViolated("interval_not_aligned", report)
+    if report.start_ms < meter.commissioned_ms:
+        raise RuleViolated("reading_before_commissioning", report)
+    if report.end_ms > latest_ms:
+        raise RuleViolated("reading_in_the_future", f"{report} until {report.end_ms}")
+
+
+def _check_neighbours(state: State, report: Report, channel: ChannelRecord) -> None:
+    """No interval is reported twice, and the registers go on from report to report."""
+    if report.start_ms >= channel.end_ms:  # goes on after all others, as nearly every report does
+        _check_registers(
+            report,
+            channel.register_wh,
+            report.register_start_wh,
+            is_adjacent=report.start_ms == channel.end_ms,
+        )
+        return
+    before = REPORTS.find_floor(state, report.meter, report.channel, report.start_ms)
+    after = REPORTS.find_above(state, report.meter, report.channel, report.start_ms)
+    if before is not None:
+        if before[1].end_ms > report.start_ms:
+            raise RuleViolated("interval_already_reported", report)
+        is_adjacent = before[1].end_ms == report.start_ms
+        _check_registers(report, before[1].register_end_wh, report.register_start_wh, is_adjacent=is_adjacent)
+    if after is not None:
+        if after[1].start_ms < report.end_ms:
+            raise RuleViolated("interval_already_reported", report)
+        is_adjacent = after[1].start_ms == report.end_ms
+        _check_registers(report, report.register_end_wh, after[1].register_start_wh, is_adjacent=is_adjacent)
+
+
+def _check_registers(report: Report, earlier_wh: int, later_wh: int, *, is_adjacent: bool) -> None:
+    if later_wh < earlier_wh or (is_adjacent and later_wh != earlier_wh):
+        raise RuleViolated("registers_not_continuous", f"{report}: {earlier_wh} then {later_wh} Wh")
+
+
+def _compute_most_wh(spec: ChannelSpec, limits: Parameters) -> int:
+    """What one interval can hold at most: capacity × length × margin."""
+    return spec.capacity_w * spec.interval_s * limits.reading_margin_percent // (3_600 * 100)
+
+
+def _record(
+    state: State, tx: TxContext, report: Report, site_id: bytes, channel: ChannelRecord | None, *, most_wh: int
+) -> None:
+    values_wh = report.values_wh
+    quarantined: tuple[int, ...] = ()
+    if max(values_wh) > most_wh:
+        quarantined = tuple([index for index, value_wh in enumerate(values_wh) if value_wh > most_wh])
+    record = ReportRecord(
+        report.start_ms,
+        report.interval_s,
+        values_wh,
+        report.register_start_wh,
+        report.register_end_wh,
+        report.flag,
+        report.sequence,
+        quarantined,
+        tx.tx_id,
+    )
+    REPORTS.put(state, report.meter, report.channel, report.start_ms, value=record)
+    if channel is None or report.end_ms > channel.end_ms:
+        after = ChannelRecord(report.sequence, report.end_ms, report.register_end_wh)
+    else:
+        after = ChannelRecord(report.sequence, channel.end_ms, channel.register_wh)
+    CHANNELS.put(state, report.meter, report.channel, value=after)
+    state.emit(
+        ReadingAccepted(
+            report.meter,
+            site_id,
+            report.channel,
+            report.start_ms,
+            report.interval_s,
+            values_wh,
+            report.flag,
+            quarantined,
+        )
+    )
+    if report.channel is Channel.PRODUCTION and report.flag is Flag.MEASURED:
+        _mint(state, report, site_id, quarantined)
+
+
+def _mint(state: State, report: Report, site_id: bytes, quarantined: tuple[int, ...]) -> None:
+    wh = report.values_wh
+    if quarantined:
+        refused = frozenset(quarantined)
+        wh = tuple([0 if index in refused else value_wh for index, value_wh in enumerate(wh)])
+    site = get_site(state, site_id)
+    lots.mint(state, report.meter, site_id, site, start_ms=report.start_ms, interval_s=report.interval_s, wh=wh)
+
+
+class _Remembered:
+    """Digests that were seen not long ago, at least the latest ``most`` / 2 and at most ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self._half = most // 2
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._young or digest in self._old
+
+    def add(self, digest: bytes) -> None:
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, set()
+        self._young.add(digest)
+
+
+# A report is checked at the door and again in the block. Digests only: messages of a month are 9 kB each.
+_signed: Final = _Remembered(SIGNATURES_REMEMBERED_MAX)
+
+
+def _is_signed(report: Report, key: MeterKey, chain_id: str) -> bool:
+    message = make_report_message(
+        chain_id,
+        meter=report.meter,
+        channel=report.channel,
+        sequence=report.sequence,
+        start_ms=report.start_ms,
+        interval_s=report.interval_s,
+        values_wh=report.values_wh,
+        register_start_wh=report.register_start_wh,
+        register_end_wh=report.register_end_wh,
+        flag=report.flag,
+    )
+    digest = sha256(len(key).to_bytes(1, "big") + key + report.signature + message)
+    if digest in _signed:
+        return True
+    if not is_valid_meter_signature(key, message, report.signature):
+        return False
+    _signed.add(digest)
+    return True

@@ -1,0 +1,520 @@
+"""The whole node minus the world: joins mempool, consensus, ledger and catching up in one ``handle``.
+
+Owns the order in which things happen at a node. Everything here is a function of the inputs told so far, so that a
+simulator can run many of these under one seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from consensus import effects as orders
+from consensus import inputs as facts
+from consensus.codec import decode_message, encode_message
+from consensus.engine import Engine
+from consensus.journal import replay
+from consensus.light_client import verify_commit
+from consensus.messages import BlockRequest as BodyRequest
+from consensus.messages import (
+    ChainContext,
+    CommitCertificate,
+    Message,
+    PolkaCertificate,
+    RoundCertificate,
+    SignedProposal,
+    SignedVote,
+    Status,
+    VoteRequest,
+)
+from consensus.parameters import ConsensusParameters
+from consensus.signer import SignFunction
+from consensus.validators import ValidatorSet
+from ledger.block import Header, compute_block_id, decode_block
+from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected, RuleViolated
+from ledger.execution import Chain, Executed, check_not_used
+from ledger.genesis import compute_genesis_hash
+from ledger.primitives import Hash, Height, PublicKey
+from ledger.receipt import Event
+from ledger.storage import Reader
+from ledger.transaction import TransactionTable, check_signatures, decode_transaction
+from node import chain_store
+from node.candidates import Candidates, check_body
+from node.door import Door
+from node.effects import (
+    Admission,
+    Answer,
+    Blame,
+    Committed,
+    Dropped,
+    Effect,
+    EvidenceNoted,
+    Feed,
+    Halt,
+    Persist,
+    Send,
+    SendAll,
+    SetGossipTimer,
+    SetTimeout,
+    WriteBlock,
+)
+from node.index import compute_index_changes
+from node.inputs import (
+    BlockWritten,
+    BuildDue,
+    CheckDue,
+    GossipDue,
+    Input,
+    MessageReceived,
+    PeerDown,
+    PeerUp,
+    Started,
+    Submitted,
+    SyncedBlockDue,
+    Tick,
+    TimeoutElapsed,
+    TransactionsDue,
+)
+from node.mempool import Mempool
+from node.sync import QueuedBlock, Sync, collect_blocks
+from p2p.messages import (
+    BlockRequest,
+    Blocks,
+    ConsensusMessage,
+    HeightStatus,
+    PeerMessage,
+    ProposalMessage,
+    Transactions,
+)
+
+GOSSIP_DELAY_MS: Final = 10  # collects what comes in close together into one message
+GOSSIP_BYTES_MAX: Final = 1024 * 1024  # of one message
+TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreConfig:
+    """What a core is born with; ``own_key`` and ``sign`` None for a node that only follows."""
+
+    own_key: PublicKey | None
+    sign: SignFunction | None
+    consensus: ConsensusParameters
+    mempool_transactions_max: int = 10_000
+    mempool_bytes_max: int = 16 * 1024 * 1024
+
+
+class Core:
+    """One node. ``reader`` shows the store as the performed ``WriteBlock`` effects have left it."""
+
+    def __init__(
+        self, config: CoreConfig, reader: Reader, table: TransactionTable, *, journal_frames: list[bytes]
+    ) -> None:
+        """Raises ``CorruptStore`` when store and journal cannot both be what this node wrote."""
+        self._config = config
+        self._reader = reader
+        self._table = table
+        document = chain_store.read_genesis_document(reader)
+        self._context = ChainContext(document.chain_id, compute_genesis_hash(document))
+        self._validators = chain_store.read_validators(reader)
+        header = chain_store.get_header(reader, chain_store.read_head_height(reader))
+        journal = replay(journal_frames)
+        if journal is not None and journal.height > header.height + 1:
+            # Signing below what the journal knows could contradict a vote that is out in the world.
+            raise CorruptStore(f"the journal is at height {journal.height}, the store only at {header.height}")
+        self._chain = Chain(reader, chain_store.load_tree(reader), header, table)
+        if self._chain.tree.root != header.state_root:
+            raise CorruptStore(f"the stored state has not the root that header {header.height} names")
+        self._engine = Engine(
+            self._context, config.consensus, own_key=config.own_key, sign=config.sign, journal=journal
+        )
+        self.mempool = Mempool(transactions_max=config.mempool_transactions_max, bytes_max=config.mempool_bytes_max)
+        self._door = Door(self._chain, self.mempool)
+        self._candidates = Candidates(self._chain, self._validators, self.mempool)
+        self._sync = Sync()
+        self._writing: tuple[Executed, CommitCertificate] | None = None
+        self._gossip: list[bytes] = []
+        self._is_gossip_timer_set = False
+        self._is_engine_behind = False
+        self._is_work_announced = False
+        self._is_halted = False
+        self._out: list[Effect] = []
+        self._now_ms = 0
+
+    @property
+    def context(self) -> ChainContext:
+        """Which chain this is."""
+        return self._context
+
+    @property
+    def header(self) -> Header:
+        """The header of the last durable block."""
+        return self._chain.parent
+
+    @property
+    def chain(self) -> Chain:
+        """The committed chain, to be read."""
+        return self._chain
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The authorities of the height under way."""
+        return self._validators
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether some peer has decided more than the height that we are deciding."""
+        return self._sync.get_best_height() > self.header.height + 1 or bool(self._sync.queue)
+
+    @property
+    def round(self) -> int:
+        """The round of the height under way."""
+        status = self._engine.get_status()
+        return 0 if status is None else status.round
+
+    def simulate(self, raw: bytes, now_ms: int) -> tuple[Event, ...]:
+        """Run a transaction on what is committed and pending, and keep nothing. Raises ``Rejected``."""
+        tx = decode_transaction(raw, self._table)
+        check_signatures(tx)
+        return self._door.check(tx, now_ms, keep=False)
+
+    def handle(self, input_: Input, now_ms: int) -> list[Effect]:
+        """Take in one fact. Returns the orders it gives rise to, to be performed in their order."""
+        self._out = []
+        if self._is_halted:
+            return []
+        self._now_ms = now_ms
+        match input_:
+            case Started():
+                self._start_height()
+            case PeerUp(peer, height):
+                self._on_peer_up(peer, height)
+            case PeerDown(peer):
+                self._sync.forget_peer(peer)
+            case MessageReceived(peer, message):
+                self._on_message(peer, message)
+            case Submitted(token, raws):
+                self._emit(Answer(token, tuple(self._admit_at_door(raw) for raw in raws)))
+            case TimeoutElapsed(height, round_, step):
+                self._tell_engine(facts.TimeoutElapsed(Height(height), round_, step, now_ms))
+            case GossipDue():
+                self._send_gossip()
+            case Tick():
+                self._on_tick()
+            case BlockWritten(height):
+                self._on_block_written(height)
+            case BuildDue(order):
+                self._build(order)
+            case CheckDue(order):
+                self._check(order)
+            case TransactionsDue(peer, raws):
+                self._admit_from_peer(peer, raws)
+            case SyncedBlockDue():
+                self._execute_synced_block()
+            case _:
+                assert_never(input_)
+        return self._out
+
+    # — the door and the pool —
+
+    def _admit_at_door(self, raw: bytes) -> Admission:
+        tx_id = None
+        try:
+            self.mempool.check_room(raw)
+            tx = self.mempool.find_by_raw(raw) or decode_transaction(raw, self._table)
+            tx_id = tx.tx_id
+            self._door.admit(tx, self._now_ms)
+        except Rejected as error:
+            return Admission(tx_id, error)
+        self._collect_gossip(raw)
+        self._announce_work()
+        return Admission(tx_id)
+
+    def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
+        for raw in raws[:TRANSACTIONS_PER_TURN]:
+            if self.mempool.find_by_raw(raw) is not None:
+                continue
+            try:
+                self.mempool.check_room(raw)
+                tx = decode_transaction(raw, self._table)
+                check_not_used(self._reader, tx.tx_id, set())
+                if tx.tx_id in self.mempool or tx.valid_until <= self.header.height:
+                    continue
+                check_signatures(tx)
+            except Malformed as error:
+                self._emit(Blame(peer, error.reason, error.item))
+                return
+            except NotAdmitted as error:
+                # An honest peer may be a block behind or ahead of us; only a forged signature is its fault.
+                if error.reason == "signature_invalid":
+                    self._emit(Blame(peer, error.reason, error.item))
+                    return
+                continue
+            self.mempool.add(tx, self._now_ms, is_from_door=False)
+        self._announce_work()
+        if len(raws) > TRANSACTIONS_PER_TURN:
+            self._emit(Feed(TransactionsDue(peer, raws[TRANSACTIONS_PER_TURN:])))
+
+    def _announce_work(self) -> None:
+        if not self._is_work_announced and len(self.mempool):
+            self._is_work_announced = True
+            self._tell_engine(facts.TransactionsAvailable(self._now_ms))
+
+    def _collect_gossip(self, raw: bytes) -> None:
+        self._gossip.append(raw)
+        if not self._is_gossip_timer_set:
+            self._is_gossip_timer_set = True
+            self._emit(SetGossipTimer(GOSSIP_DELAY_MS))
+
+    def _send_gossip(self) -> None:
+        self._is_gossip_timer_set = False
+        items: list[bytes] = []
+        size = 0
+        for raw in self._gossip:
+            if items and size + len(raw) > GOSSIP_BYTES_MAX:
+                self._emit(SendAll(Transactions(tuple(items))))
+                items, size = [], 0
+            items.append(raw)
+            size += len(raw)
+        if items:
+            self._emit(SendAll(Transactions(tuple(items))))
+        self._gossip = []
+
+    # — peers —
+
+    def _on_peer_up(self, peer: PublicKey, height: int) -> None:
+        self._sync.note_height(peer, height)
+        status = self._engine.get_status()
+        if status is not None:
+            self._emit(Send(peer, ConsensusMessage(encode_message(status))))
+        self._ask_for_blocks()
+
+    def _on_message(self, peer: PublicKey, message: PeerMessage) -> None:
+        match message:
+            case Transactions(items):
+                self._emit(Feed(TransactionsDue(peer, items)))
+            case ConsensusMessage(body):
+                self._on_consensus_message(peer, body)
+            case ProposalMessage():
+                self._on_proposal(peer, message)
+            case BlockRequest(from_height, count):
+                self._emit(Send(peer, Blocks(collect_blocks(self._reader, from_height, count))))
+            case Blocks(items):
+                self._sync.take_blocks(peer, items)
+                self._continue_sync()
+            case HeightStatus(height):
+                self._sync.note_height(peer, height)
+                self._ask_for_blocks()
+            case _:
+                assert_never(message)
+
+    def _on_consensus_message(self, peer: PublicKey, body: bytes) -> None:
+        try:
+            message = decode_message(body)
+        except Malformed as error:
+            self._emit(Blame(peer, error.reason, error.item))
+            return
+        now_ms = self._now_ms
+        match message:
+            case SignedVote():
+                self._tell_engine(facts.VoteReceived(message, now_ms), peer)
+            case PolkaCertificate() | CommitCertificate() | RoundCertificate():
+                self._tell_engine(facts.CertificateReceived(message, now_ms), peer)
+            case Status():
+                self._tell_engine(facts.StatusReceived(peer, message, now_ms), peer)
+            case VoteRequest() | BodyRequest():
+                self._tell_engine(facts.RequestReceived(peer, message, now_ms), peer)
+            case _:
+                self._emit(Blame(peer, "message_not_expected", type(message).__name__))
+
+    def _on_proposal(self, peer: PublicKey, message: ProposalMessage) -> None:
+        try:
+            proposal = decode_message(message.proposal)
+            polka = decode_message(message.polka) if message.polka else None
+            if not isinstance(proposal, SignedProposal) or not isinstance(polka, PolkaCertificate | None):
+                raise Malformed("message_not_expected", "a proposal and perhaps a polka")
+            if proposal.proposal.height == self.header.height + 1:
+                self._candidates.remember(proposal.proposal.block_id, message.block_body, proposal.proposal.time_ms)
+        except Rejected as error:
+            self._emit(Blame(peer, error.reason, error.item))
+            return
+        self._tell_engine(facts.ProposalReceived(proposal, message.block_body, polka, self._now_ms), peer)
+
+    def _on_tick(self) -> None:
+        for raw in self.mempool.take_due_for_gossip(self._now_ms):
+            self._collect_gossip(raw)
+        self._ask_for_blocks()
+        self._tell_engine(facts.GossipTick(self._now_ms))
+
+    # — consensus —
+
+    def _start_height(self) -> None:
+        self._is_engine_behind = False
+        self._is_work_announced = False
+        self._tell_engine(
+            facts.HeightStarted(Height(self.header.height + 1), self._validators, self._now_ms, self.header.time_ms)
+        )
+        self._announce_work()
+
+    def _tell_engine(self, fact: facts.Input, peer: PublicKey | None = None) -> None:
+        for order in self._engine.handle(fact):
+            self._perform(order, peer)
+
+    def _perform(self, order: orders.Effect, peer: PublicKey | None) -> None:
+        match order:
+            case orders.Persist(frame, reset):
+                self._emit(Persist(frame, reset))
+            case orders.Broadcast(message, body, polka):
+                self._emit(SendAll(_wrap(message, body, polka)))
+            case orders.SendTo(target, message, body, polka):
+                self._emit(Send(target, _wrap(message, body, polka)))
+            case orders.ScheduleTimeout(height, round_, step, delay_ms):
+                self._emit(SetTimeout(height, round_, step, delay_ms))
+            case orders.BuildBlock():
+                self._emit(Feed(BuildDue(order)))
+            case orders.CheckBlock():
+                self._emit(Feed(CheckDue(order)))
+            case orders.Decide():
+                self._decide(order)
+            case orders.RequestCatchup(target, height):
+                self._sync.note_height(target, height - 1)
+                self._ask_for_blocks()
+            case orders.ServeHeight(target, height):
+                self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
+            case orders.EvidenceFound(evidence):
+                self._emit(EvidenceNoted(evidence))
+            case orders.Halt(height, block_id):
+                self._halt("quorum_committed_an_invalid_block", f"{block_id.hex()} at height {height}")
+            case orders.Refused(reason, item):
+                if peer is not None:
+                    self._emit(Blame(peer, reason, item))
+            case _:
+                assert_never(order)
+
+    def _build(self, order: orders.BuildBlock) -> None:
+        if order.height != self.header.height + 1 or self._writing is not None:
+            return
+        assert self._config.own_key is not None
+        executed, dropped = self._candidates.build(order.time_ms, self._config.own_key)
+        for one in dropped:
+            self.mempool.drop(one.transaction.tx_id, one.error)
+        if dropped:
+            self._emit(Dropped(tuple(one.transaction.tx_id for one in dropped)))
+        self._tell_engine(facts.BlockBuilt(order.height, order.round, executed.block_id, order.time_ms, executed.body))
+
+    def _check(self, order: orders.CheckBlock) -> None:
+        if order.height != self.header.height + 1 or self._writing is not None:
+            return
+        self._tell_engine(facts.BlockChecked(order.block_id, self._is_valid(order.block_id, order.body)))
+
+    def _is_valid(self, block_id: Hash, body: bytes) -> bool:
+        try:
+            self._candidates.execute(block_id, body)
+        except Rejected:
+            return False
+        return True
+
+    def _decide(self, order: orders.Decide) -> None:
+        if order.height != self.header.height + 1 or self._writing is not None:
+            return
+        try:
+            executed = self._candidates.execute(order.block_id, order.body)
+        except Rejected as error:
+            self._halt("quorum_committed_an_invalid_block", f"{error} at height {order.height}")
+            return
+        self._write(executed, order.certificate)
+
+    # — durable —
+
+    def _write(self, executed: Executed, certificate: CommitCertificate) -> None:
+        index_changes = compute_index_changes(self._reader, executed.receipts, executed.block.header)
+        self._writing = (executed, certificate)
+        batch = chain_store.compute_block_batch(executed, certificate, index_changes)
+        self._emit(WriteBlock(executed.block.header.height, batch))
+
+    def _on_block_written(self, height: int) -> None:
+        assert self._writing is not None
+        executed, certificate = self._writing
+        assert executed.block.header.height == height
+        self._writing = None
+        self._chain.tree.apply(executed.tree_update)
+        self._chain = Chain(self._reader, self._chain.tree, executed.block.header, self._table)
+        self._validators = chain_store.read_validators(self._reader)
+        self.mempool.remove(tx.tx_id for tx in executed.transactions)
+        expired = self.mempool.drop_expired(height + 1)
+        self._door.advance(self._chain)
+        self._candidates.advance(self._chain, self._validators)
+        self._emit(Committed(executed, certificate))
+        if expired:
+            self._emit(Dropped(tuple(expired)))
+        if self._sync.queue:
+            # The engine's journal is reset at each height it is told: while blocks pour in, it is told only the last.
+            self._is_engine_behind = True
+        else:
+            self._start_height()
+        self._continue_sync()
+
+    # — catching up —
+
+    def _ask_for_blocks(self) -> None:
+        ask = self._sync.find_next_ask(self.header.height, self._now_ms)
+        if ask is not None:
+            self._emit(Send(ask.peer, BlockRequest(ask.from_height, ask.count)))
+
+    def _continue_sync(self) -> None:
+        if self._sync.queue:
+            self._emit(Feed(SyncedBlockDue()))
+        else:
+            self._ask_for_blocks()
+
+    def _execute_synced_block(self) -> None:
+        if self._writing is not None or not self._sync.queue:
+            return
+        item = self._sync.queue.popleft()
+        try:
+            done = self._take_synced_block(item)
+        except Rejected as error:
+            self._emit(Blame(item.peer, error.reason, error.item))
+            self._sync.forget_peer(item.peer)
+            self._sync.clear_queue()
+            done = False
+        if done:
+            return
+        if not self._sync.queue and self._is_engine_behind:
+            self._start_height()
+        self._continue_sync()
+
+    def _take_synced_block(self, item: QueuedBlock) -> bool:
+        """Write the block if it is the next one. Raises ``Rejected`` if it is not what its certificate says."""
+        block = decode_block(item.block)
+        if block.header.height != self.header.height + 1:
+            return False  # decided by ourselves in the meantime, or a gap that the next request fills
+        certificate = decode_message(item.certificate)
+        if not isinstance(certificate, CommitCertificate) or certificate.height != block.header.height:
+            raise Malformed("certificate_of_another_height", type(certificate).__name__)
+        verify_commit(certificate, self._validators, self._context)
+        block_id = compute_block_id(block.header)
+        if block_id != certificate.block_id:
+            raise RuleViolated("certificate_of_another_block", block_id.hex())
+        check_body(block, block_id, block.header.time_ms)
+        self._sync.note_height(item.peer, block.header.height)
+        try:
+            executed = self._candidates.execute(block_id, item.block)
+        except Rejected as error:
+            self._halt("quorum_committed_an_invalid_block", f"{error} at height {block.header.height}")
+            return True
+        self._write(executed, certificate)
+        return True
+
+    def _halt(self, reason: str, item: str) -> None:
+        self._is_halted = True
+        self._emit(Halt(reason, item))
+
+    def _emit(self, effect: Effect) -> None:
+        self._out.append(effect)
+
+
+def _wrap(message: Message, body: bytes | None, polka: PolkaCertificate | None) -> PeerMessage:
+    if isinstance(message, SignedProposal):
+        assert body is not None, "a proposal travels with its body"
+        return ProposalMessage(encode_message(message), body, b"" if polka is None else encode_message(polka))
+    return ConsensusMessage(encode_message(message))

@@ -1,0 +1,87 @@
+"""The rules at the door: would this transaction apply, after everything that is already pending?
+
+Owns one overlay over the committed state with the pending transactions on it. It answers at once with the reason a
+block would give later; it promises nothing, since a block may order things differently.
+"""
+
+from __future__ import annotations
+
+from ledger.errors import NotAdmitted, Rejected
+from ledger.execution import Chain, check_not_used, execute_transaction
+from ledger.primitives import Hash
+from ledger.receipt import Event
+from ledger.state import State
+from ledger.transaction import BlockContext, Transaction, check_signatures
+from node.mempool import Mempool
+
+
+class Door:
+    """Runs the rules for submitted transactions; ``advance`` after each block."""
+
+    def __init__(self, chain: Chain, mempool: Mempool) -> None:
+        self._chain = chain
+        self._mempool = mempool
+        self._state: State | None = None
+        self._applied: set[Hash] = set()
+
+    def advance(self, chain: Chain) -> None:
+        """The chain has a new head: what is pending is applied again when somebody asks."""
+        self._chain = chain
+        self._state = None
+
+    def admit(self, tx: Transaction, now_ms: int) -> None:
+        """Check a submitted transaction in full and take it into the pool. Raises ``Rejected``."""
+        if tx.tx_id in self._mempool:
+            raise NotAdmitted("transaction_already_pending", tx.tx_id.hex())
+        check_signatures(tx)
+        self.check(tx, now_ms, keep=True)
+        self._mempool.add(tx, now_ms, is_from_door=True)
+
+    def check(self, tx: Transaction, now_ms: int, *, keep: bool) -> tuple[Event, ...]:
+        """The events that the transaction would cause. Raises ``Rejected``; with ``keep`` its changes stay."""
+        check_not_used(self._chain.reader, tx.tx_id, set())
+        context = self._make_context(now_ms)
+        state = self._get_state(context)
+        mark = state.savepoint()
+        try:
+            events = self._run(state, tx, context)
+        except Rejected:
+            # Perhaps it depends on a pending transaction that a peer sent: those are only run when needed.
+            if not self._apply_copies(state, context):
+                raise
+            mark = state.savepoint()
+            events = self._run(state, tx, context)
+        if keep:
+            self._applied.add(tx.tx_id)
+        else:
+            state.rollback(mark)
+        return events
+
+    def _get_state(self, context: BlockContext) -> State:
+        if self._state is None:
+            self._state = State(self._chain.reader)
+            self._applied = set()
+            for tx in self._mempool.iterate(is_from_door=True):
+                self._try(self._state, tx, context)
+        return self._state
+
+    def _apply_copies(self, state: State, context: BlockContext) -> bool:
+        applied = [self._try(state, tx, context) for tx in self._mempool.iterate(is_from_door=False)]
+        return any(applied)
+
+    def _try(self, state: State, tx: Transaction, context: BlockContext) -> bool:
+        if tx.tx_id in self._applied:
+            return False
+        try:
+            self._run(state, tx, context)
+        except Rejected:
+            return False  # a block will drop it and tx_get will say why; here it is only background
+        self._applied.add(tx.tx_id)
+        return True
+
+    def _run(self, state: State, tx: Transaction, context: BlockContext) -> tuple[Event, ...]:
+        return execute_transaction(state, tx, self._chain.table, context, index=len(self._applied))
+
+    def _make_context(self, now_ms: int) -> BlockContext:
+        parent = self._chain.parent
+        return BlockContext(parent.chain_id, parent.height + 1, max(now_ms, parent.time_ms + 1), parent.version)

@@ -1,0 +1,186 @@
+"""Questions about the chain itself: blocks, validators, parameters, committed transactions and their proofs.
+
+Owns the answers of ``chain_block``, ``chain_validators``, ``chain_parameters``, ``tx_get`` (its committed part),
+``proof_transaction`` and ``proof_state``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from consensus.messages import CommitCertificate
+from ledger.block import Block, Header, compute_block_id
+from ledger.errors import Malformed, Rejected
+from ledger.fields import Json, to_json
+from ledger.genesis import VALIDATORS
+from ledger.merkle import compute_inclusion_proof
+from ledger.parameters import get_parameters
+from ledger.primitives import HASH_BYTES, Hash, compute_address, format_address
+from ledger.receipt import to_json as event_to_json
+from ledger.storage import STATE
+from ledger.transaction import transaction_to_json
+from node import chain_store
+from node.queries.errors import NotFound
+from node.queries.view import JsonObject, View, read_bytes
+
+STATE_KEY_BYTES_MAX: Final = 256
+
+
+def chain_block(view: View, *, height: int | None = None, block_id: str | None = None) -> JsonObject:
+    """A block by its height or its id (with neither, the last): header, ids of its transactions, certificate."""
+    if height is not None and block_id is not None:
+        raise Malformed("parameters_conflict", "height and block_id")
+    if block_id is not None:
+        height = chain_store.find_height(view.reader, Hash(read_bytes(block_id, name="block_id", length=HASH_BYTES)))
+        if height is None:
+            raise NotFound("block_not_found", block_id)
+    block = _get_block(view, _read_height(view, height))
+    receipts = chain_store.get_receipts(view.reader, block.header.height, view.table)
+    return {**_show_place(view, block.header), "tx_ids": [receipt.tx_id.hex() for receipt in receipts]}
+
+
+def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
+    """The validators that vote on the block after ``height`` (by default the head), in the order of proposing."""
+    header = _get_block(view, _read_height(view, height)).header
+    validators = chain_store.read_validators(view.reader)
+    if validators.compute_hash() != header.next_validators_hash:
+        raise Rejected("validators_of_height_not_kept", header.height)
+    members = VALIDATORS.get(view.state).members
+    return {
+        "height": header.height,
+        "validators_hash": header.next_validators_hash.hex(),
+        "quorum": validators.quorum,
+        "validators": [
+            {
+                "public_key": one.public_key.hex(),
+                "address": format_address(compute_address(one.public_key)),
+                "moniker": one.moniker,
+            }
+            for one in members
+        ],
+    }
+
+
+def chain_parameters(view: View, *, height: int | None = None) -> JsonObject:
+    """The parameters in force after ``height`` (by default the head)."""
+    height = _read_height(view, height)
+    parameters = get_parameters(view.state)
+    is_past = height != chain_store.read_head_height(view.reader)
+    if is_past and parameters != chain_store.read_genesis_document(view.reader).parameters:
+        raise Rejected("parameters_of_height_not_kept", height)  # they changed at some height since genesis
+    return {"height": height, "parameters": to_json(parameters)}
+
+
+def find_transaction(view: View, *, tx_id: str) -> JsonObject | None:
+    """A committed transaction: its place, its JSON form, its events. None when it is not committed."""
+    place = chain_store.find_transaction_place(view.reader, read_tx_id(tx_id))
+    if place is None:
+        return None
+    header = chain_store.get_header(view.reader, place.height)
+    receipt = chain_store.get_receipts(view.reader, place.height, view.table)[place.index]
+    return {
+        "tx_id": tx_id,
+        "status": "committed",
+        "height": place.height,
+        "index": place.index,
+        "block_id": compute_block_id(header).hex(),
+        "time_ms": header.time_ms,
+        "transaction": transaction_to_json(chain_store.get_transaction(view.reader, place, view.table)),
+        "events": [event_to_json(one) for one in receipt.events],
+    }
+
+
+def tx_get(view: View, *, tx_id: str) -> JsonObject:
+    """As ``find_transaction``. Raises ``NotFound`` (``transaction_not_found``)."""
+    found = find_transaction(view, tx_id=tx_id)
+    if found is None:
+        raise NotFound("transaction_not_found", tx_id)
+    return found
+
+
+def proof_transaction(view: View, *, tx_id: str) -> JsonObject:
+    """What shows that a transaction is in a final block: the RFC 6962 path of its envelope, header, certificate."""
+    place = chain_store.find_transaction_place(view.reader, read_tx_id(tx_id))
+    if place is None:
+        raise NotFound("transaction_not_found", tx_id)
+    block = _get_block(view, place.height)
+    path = compute_inclusion_proof(block.transactions, place.index)
+    return {
+        "tx_id": tx_id,
+        "leaf": block.transactions[place.index].hex(),
+        "index": place.index,
+        "size": len(block.transactions),
+        "proof": [sibling.hex() for sibling in path],
+        **_show_place(view, block.header),
+    }
+
+
+def proof_state(view: View, *, key: str) -> JsonObject:
+    """What shows a state key's value, or that it has none (``value`` null), under the root of the last block.
+
+    ``key`` is the full key with its first byte, as ledger/storage.py documents it.
+    """
+    raw_key = read_bytes(key, name="key", bytes_max=STATE_KEY_BYTES_MAX)
+    if not raw_key.startswith(STATE):
+        raise Malformed("state_key_invalid", "a key of the state begins with 73 (s)")
+    tree = chain_store.load_tree(view.reader) if view.tree is None else view.tree
+    header = chain_store.get_header(view.reader, chain_store.read_head_height(view.reader))
+    assert tree.root == header.state_root, "the tree is that of the head"
+    proof = tree.prove(raw_key)
+    value = view.reader.get(raw_key)
+    return {
+        "key": key,
+        "value": None if value is None else value.hex(),
+        "proof": {"levels": [level.hex() for level in proof.levels], "bucket": proof.bucket.hex()},
+        **_show_place(view, header),
+    }
+
+
+def read_tx_id(text: str) -> Hash:
+    """A transaction id from its hex. Raises ``Malformed``."""
+    return Hash(read_bytes(text, name="tx_id", length=HASH_BYTES))
+
+
+def show_header(header: Header) -> JsonObject:
+    """The JSON form of a header: hashes as hex."""
+    return cast(JsonObject, to_json(header))
+
+
+def show_certificate(certificate: CommitCertificate) -> JsonObject:
+    """The JSON form of a commit certificate."""
+    return {
+        "chain_hash": certificate.chain_hash.hex(),
+        "height": certificate.height,
+        "round": certificate.round,
+        "block_id": certificate.block_id.hex(),
+        "signatures": [{"voter": one.voter.hex(), "signature": one.signature.hex()} for one in certificate.signatures],
+    }
+
+
+def _read_height(view: View, height: int | None) -> int:
+    head = chain_store.read_head_height(view.reader)
+    if height is None:
+        return head
+    if height < 0:
+        raise Malformed("number_out_of_range", f"height {height}")
+    if height > head:
+        raise NotFound("block_not_found", f"height {height}, the last is {head}")
+    return height
+
+
+def _get_block(view: View, height: int) -> Block:
+    block = chain_store.find_block(view.reader, height)
+    assert block is not None, "a height up to the head has a block"
+    return block
+
+
+def _show_place(view: View, header: Header) -> JsonObject:
+    """A header with its id and why it is final; genesis needs no certificate."""
+    certificate = chain_store.find_certificate(view.reader, header.height)
+    shown: Json = None if certificate is None else show_certificate(certificate)
+    return {
+        "height": header.height,
+        "block_id": compute_block_id(header).hex(),
+        "header": show_header(header),
+        "certificate": shown,
+    }

@@ -1,0 +1,238 @@
+"""The table of JSON-RPC methods: the names of the contract with users.
+
+Owns the methods that submit, follow and simulate transactions and tell how the node stands; every other read is a
+function of node/queries that is only listed here. Server, client and OpenRPC document derive from ``METHODS``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from ledger.block import Header, compute_block_id
+from ledger.errors import Malformed, Rejected
+from ledger.fields import Bounds, Json, Length, get_codec
+from ledger.primitives import Hash
+from ledger.receipt import to_json as event_to_json
+from ledger.transaction import TRANSACTION_BYTES_MAX, transaction_to_json
+from node.chain_store import get_header, read_head_height, read_validators
+from node.jsonrpc import METHOD_NOT_FOUND, TIMED_OUT, Fault, make_fault
+from node.methods import Method, explain, make_method
+from node.openrpc import make_document
+from node.parameter_summaries import PARAMETER_SUMMARIES
+from node.queries import chain, participants
+from node.queries.errors import NotFound
+from node.queries.view import JsonObject, View
+from node.service import NodeService, Outcome, Wait
+
+SUBMIT_MANY_MAX: Final = 1_000  # transactions in one call
+PENDING_LIMIT_MAX: Final = 1_000
+TIMEOUT_MS_MAX: Final = 120_000
+TIMEOUT_MS_DEFAULT: Final = 10_000
+
+TransactionBytes = Annotated[bytes, Length(TRANSACTION_BYTES_MAX, 1)]
+TransactionText = Annotated[str, Length(2 * TRANSACTION_BYTES_MAX)]
+TransactionTexts = Annotated[tuple[TransactionText, ...], Length(SUBMIT_MANY_MAX, 1)]
+TimeoutMs = Annotated[int, Bounds(0, TIMEOUT_MS_MAX)]
+PendingLimit = Annotated[int, Bounds(1, PENDING_LIMIT_MAX)]
+
+
+class Topic(enum.StrEnum):
+    """What a connection can hear of."""
+
+    BLOCKS = "blocks"
+    TRANSACTIONS = "transactions"
+    EVENTS = "events"
+
+
+def chain_status(service: NodeService) -> JsonObject:
+    """How this node and its chain stand: head, state root, peers, validators, pending transactions."""
+    status = service.get_status()
+    header = get_header(service.reader, read_head_height(service.reader))
+    members = read_validators(service.reader).members
+    return {
+        "chain_id": header.chain_id,
+        **_show_head(header),
+        "syncing": status.is_syncing,
+        "moniker": status.moniker,
+        "public_key": status.public_key.hex(),
+        "is_validator": status.is_validator,
+        "round": status.round,
+        "peers": list(status.peers),
+        "validators": [{"public_key": one.public_key.hex(), "moniker": one.moniker} for one in members],
+        "mempool_transactions": status.mempool_transactions,
+        "mempool_bytes": status.mempool_bytes,
+        "version": status.version,
+    }
+
+
+async def tx_submit(
+    service: NodeService,
+    transaction: TransactionBytes,
+    wait: Wait = Wait.ADMITTED,
+    timeout_ms: TimeoutMs = TIMEOUT_MS_DEFAULT,
+) -> JsonObject:
+    """Submit a signed transaction, and perhaps wait until it is committed: its id, status, place and events.
+
+    The status is ``pending`` (admitted) or ``committed``. A refusal is the error −32000; −32002 says that the
+    transaction is admitted and not yet committed, and names its id.
+    """
+    (outcome,) = await service.submit((transaction,), wait=wait, timeout_ms=timeout_ms)
+    fault = find_fault(outcome)
+    if fault is not None:
+        raise fault
+    return show_outcome(outcome)
+
+
+async def tx_submit_many(
+    service: NodeService,
+    transactions: TransactionTexts,
+    wait: Wait = Wait.ADMITTED,
+    timeout_ms: TimeoutMs = TIMEOUT_MS_DEFAULT,
+) -> list[Json]:
+    """Submit transactions in order: one result each, as of ``tx_submit``; a refusal of one does not touch the others.
+
+    A result that is not good has ``error`` (code, message, data) beside ``tx_id`` (null if it could not be decoded).
+    """
+    read = [_read_transaction(text) for text in transactions]
+    raws = [one for one in read if isinstance(one, bytes)]
+    outcomes = iter(await service.submit(raws, wait=wait, timeout_ms=timeout_ms) if raws else ())
+    return [_show_each(next(outcomes) if isinstance(one, bytes) else Outcome(None, one)) for one in read]
+
+
+def tx_simulate(service: NodeService, transaction: TransactionBytes) -> JsonObject:
+    """What a transaction would do after all that is pending: its events, or the refusal as an error. Keeps nothing."""
+    try:
+        events = service.simulate(transaction)
+    except Rejected as error:
+        raise explain(error) from error
+    return {"events": [event_to_json(one) for one in events]}
+
+
+def tx_get(service: NodeService, tx_id: Hash) -> JsonObject:
+    """A transaction by its id. Its status is ``pending``, ``committed``, ``dropped`` or ``expired``.
+
+    With ``committed`` come height, index, block_id, time_ms and events; with ``dropped`` and ``expired`` the error.
+    """
+    pending = service.find_pending(tx_id)
+    if pending is not None:
+        return {"tx_id": tx_id.hex(), "status": "pending", "transaction": transaction_to_json(pending)}
+    found = chain.find_transaction(View(service.reader, service.table), tx_id=tx_id.hex())
+    if found is not None:
+        return found
+    error = service.find_dropped(tx_id)
+    if error is None:
+        raise explain(NotFound("transaction_not_found", tx_id.hex()))
+    status = "expired" if error.reason == "transaction_expired" else "dropped"
+    return {"tx_id": tx_id.hex(), "status": status, "error": explain(error).to_json()}
+
+
+def tx_pending(service: NodeService, tx_id: Hash | None = None, limit: PendingLimit = 100) -> JsonObject:
+    """The pending transactions in order of arrival, or the one with this id; and how many there are in all."""
+    if tx_id is None:
+        listed = service.list_pending(limit)
+    else:
+        pending = service.find_pending(tx_id)
+        listed = [] if pending is None else [pending]
+    shown: list[Json] = [{"status": "pending", **transaction_to_json(one)} for one in listed]
+    return {"transactions": shown, "mempool_transactions": service.get_status().mempool_transactions}
+
+
+def subscribe(_service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> JsonObject:
+    """Hear of every block, transaction or event from now on, over a WebSocket only: the id of the subscription.
+
+    Each arrives as the notification ``subscription`` (subscription, topic, item). A filter names fields that an item
+    must have with these values; ``participant`` matches an item that mentions this address anywhere.
+    """
+    item = f"connect to /ws for {topic}" + (" with a filter" if filter else "")
+    raise make_fault(METHOD_NOT_FOUND, "method_needs_websocket", item)
+
+
+def unsubscribe(_service: NodeService, subscription: int) -> bool:
+    """End a subscription of this WebSocket: whether there was one."""
+    raise make_fault(METHOD_NOT_FOUND, "method_needs_websocket", f"{subscription} can only stand on /ws")
+
+
+def rpc_discover(service: NodeService) -> JsonObject:
+    """The OpenRPC document of this interface."""
+    return make_document(METHODS.values(), service.table, version=service.get_status().version)
+
+
+def show_outcome(outcome: Outcome) -> JsonObject:
+    """The result of a transaction that was admitted or committed."""
+    assert outcome.tx_id is not None, "only what was decoded is admitted"
+    return {
+        "tx_id": outcome.tx_id.hex(),
+        "status": "pending" if outcome.height is None else "committed",
+        "height": outcome.height,
+        "index": outcome.index,
+        "events": [event_to_json(one) for one in outcome.events],
+    }
+
+
+def find_fault(outcome: Outcome) -> Fault | None:
+    """Why an outcome is not what its submitter asked for, or None."""
+    if outcome.error is not None:
+        fault = explain(outcome.error)
+    elif outcome.timed_out:
+        fault = make_fault(TIMED_OUT, "transaction_not_yet_committed")
+    else:
+        return None
+    if outcome.tx_id is not None and isinstance(fault.data, dict):
+        fault.data["tx_id"] = outcome.tx_id.hex()
+    return fault
+
+
+def _show_each(outcome: Outcome) -> Json:
+    fault = find_fault(outcome)
+    if fault is None:
+        return show_outcome(outcome)
+    tx_id = None if outcome.tx_id is None else outcome.tx_id.hex()
+    return {"tx_id": tx_id, "status": "pending" if outcome.timed_out else "refused", "error": fault.to_json()}
+
+
+def _read_transaction(text: str) -> bytes | Malformed:
+    try:
+        raw = _TRANSACTION_CODEC.from_json(text)
+    except Malformed as error:
+        return error
+    assert isinstance(raw, bytes)
+    return raw
+
+
+def _show_head(header: Header) -> JsonObject:
+    return {
+        "height": header.height,
+        "block_id": compute_block_id(header).hex(),
+        "block_time_ms": header.time_ms,
+        "state_root": header.state_root.hex(),
+    }
+
+
+_TRANSACTION_CODEC: Final = get_codec(TransactionBytes)
+_HANDLERS: Final = (
+    chain_status,
+    chain.chain_block,
+    chain.chain_validators,
+    chain.chain_parameters,
+    tx_submit,
+    tx_submit_many,
+    tx_simulate,
+    tx_get,
+    tx_pending,
+    participants.participant_get,
+    participants.participant_list,
+    chain.proof_transaction,
+    chain.proof_state,
+    subscribe,
+    unsubscribe,
+)
+
+METHODS: Final[Mapping[str, Method]] = {
+    method.name: method
+    for method in (
+        *(make_method(handler, PARAMETER_SUMMARIES) for handler in _HANDLERS),
+        make_method(rpc_discover, PARAMETER_SUMMARIES, name="rpc.discover"),
+    )
+}

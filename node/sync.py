@@ -1,0 +1,106 @@
+"""Catching up: whom to ask for blocks, what was asked, and what waits to be executed.
+
+Owns no trust. A block is taken for its certificate, whoever sent it; this file only decides what to ask for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.primitives import PublicKey
+from ledger.storage import Reader
+from node import chain_store
+from p2p.messages import BLOCKS_ANSWER_BYTES
+
+BLOCKS_PER_REQUEST: Final = 64
+ANSWER_TIMEOUT_MS: Final = 5_000
+QUEUED_BLOCKS_MAX: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedBlock:
+    """A block with its certificate, as bytes, and the peer to blame if they are bad."""
+
+    peer: PublicKey
+    block: bytes
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask this peer for ``count`` blocks from ``from_height`` on."""
+
+    peer: PublicKey
+    from_height: int
+    count: int
+
+
+class Sync:
+    """The heights that peers claim, at most one outstanding request, and the queue of blocks received."""
+
+    def __init__(self) -> None:
+        self._heights: dict[PublicKey, int] = {}
+        self._asked: Ask | None = None
+        self._deadline_ms = 0
+        self.queue: deque[QueuedBlock] = deque()
+
+    def note_height(self, peer: PublicKey, height: int) -> None:
+        """A peer says that it has decided ``height``. Believed only as a reason to ask."""
+        self._heights[peer] = max(height, self._heights.get(peer, 0))
+
+    def forget_peer(self, peer: PublicKey) -> None:
+        """The peer is gone, or has answered badly: its claim counts no more."""
+        self._heights.pop(peer, None)
+        if self._asked is not None and self._asked.peer == peer:
+            self._asked = None
+
+    def get_best_height(self) -> int:
+        """The highest height that a connected peer claims."""
+        return max(self._heights.values(), default=0)
+
+    def take_blocks(self, peer: PublicKey, items: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Queue what a peer sent, asked for or not; what does not fit is left for the next request."""
+        if self._asked is not None and self._asked.peer == peer:
+            if not items:
+                self.forget_peer(peer)  # it has nothing of what it claimed
+            self._asked = None
+        room = QUEUED_BLOCKS_MAX - len(self.queue)
+        self.queue.extend(QueuedBlock(peer, block, certificate) for block, certificate in items[:room])
+
+    def clear_queue(self) -> None:
+        """Throw away what waits: something in it was bad, or the height it starts at is not ours."""
+        self.queue.clear()
+
+    def find_next_ask(self, height: int, now_ms: int) -> Ask | None:
+        """What to ask, and whom, for the blocks after ``height``; None when nothing is to be asked now."""
+        if self._asked is not None and now_ms < self._deadline_ms:
+            return None
+        if self._asked is not None:
+            self.forget_peer(self._asked.peer)  # silent for too long: somebody else is asked
+        if self.queue:
+            return None
+        best = max(self._heights, key=lambda peer: (self._heights[peer], peer), default=None)
+        if best is None or self._heights[best] <= height:
+            return None
+        count = min(BLOCKS_PER_REQUEST, self._heights[best] - height)
+        self._asked = Ask(best, height + 1, count)
+        self._deadline_ms = now_ms + ANSWER_TIMEOUT_MS
+        return self._asked
+
+
+def collect_blocks(reader: Reader, from_height: int, count: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Up to ``count`` stored blocks from a height on, each with its certificate; fewer when the answer grows large."""
+    items: list[tuple[bytes, bytes]] = []
+    size = 0
+    for height in range(max(from_height, 1), from_height + count):
+        block = chain_store.find_block_bytes(reader, height)
+        certificate = chain_store.find_certificate_bytes(reader, height)
+        if block is None or certificate is None:
+            break
+        size += len(block) + len(certificate)
+        if items and size > BLOCKS_ANSWER_BYTES:
+            break
+        items.append((block, certificate))
+    return tuple(items)

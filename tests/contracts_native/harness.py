@@ -1,0 +1,371 @@
+"""A world for the tests of the contracts: people, meters that sign, and one transaction at a time.
+
+Every payload takes the whole way: JSON form, signed envelope, decoding, signatures, rules, stored bytes and back. A
+refusal must leave the state as it was. Keys follow from names, so that a test is the same each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+import nacl.signing
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from contracts_native.claims import CLAIMED
+from contracts_native.lots import MINTS, LotId, SliceStatus, get_slices, is_partition
+from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
+from contracts_native.participants import PARTICIPANTS, Role, get_participant
+from contracts_native.readings import REPORTS, Flag, Report, SubmitReadings, find_report_at, make_report_message
+from contracts_native.sites import RegisterSite, Technology
+from contracts_native.table import load_table
+from ledger.errors import Rejected
+from ledger.execution import execute_transaction
+from ledger.fields import get_codec
+from ledger.genesis import GenesisDocument, GenesisParticipant, GenesisValidator, compute_genesis_changes
+from ledger.parameters import Parameters
+from ledger.primitives import Address, Hash, MeterKey, PublicKey, Signature, compute_address, sha256
+from ledger.receipt import Event, Receipt, decode_receipts, encode_receipts
+from ledger.state import State
+from ledger.storage import MemoryStore
+from ledger.transaction import (
+    BlockContext,
+    Payload,
+    check_signatures,
+    decode_transaction,
+    make_body,
+    make_object_id,
+    sign_transaction,
+)
+
+CHAIN_ID: Final = "test-1"
+SECOND_MS: Final = 1_000
+HOUR_MS: Final = 3_600_000
+QUARTER_MS: Final = HOUR_MS // 4
+DAY_MS: Final = 24 * HOUR_MS
+DAY_0_MS: Final = 1_717_632_000_000  # 2024-06-06T00:00Z: sites and meters are commissioned, readings begin
+NOW_MS: Final = DAY_0_MS + 30 * DAY_MS  # block time, until a test sets another
+CREDIT_LIMIT_CENTS: Final = 1_000_000
+P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A participant's name with the key that follows from it."""
+
+    name: str
+    seed: bytes = field(repr=False)
+    public_key: PublicKey
+    address: Address
+
+    def sign(self, message: bytes) -> Signature:
+        return Signature(nacl.signing.SigningKey(self.seed).sign(message).signature)
+
+
+def make_person(name: str) -> Person:
+    seed = sha256(b"person " + name.encode())
+    public_key = PublicKey(bytes(nacl.signing.SigningKey(seed).verify_key))
+    return Person(name, seed, public_key, compute_address(public_key))
+
+
+ADMIN: Final = make_person("admin")
+UTILITY: Final = make_person("utility")
+RIVAL: Final = make_person("rival")  # another utility
+ALICE: Final = make_person("alice")  # prosumer
+BOB: Final = make_person("bob")  # consumer
+CAROL: Final = make_person("carol")  # investor
+AUDITOR: Final = make_person("auditor")
+FULFILMENT: Final = make_person("fulfilment")
+ORACLE: Final = make_person("oracle")
+STRANGER: Final = make_person("stranger")  # registered nowhere
+
+ROLES: Final[Mapping[Person, tuple[Role, ...]]] = {
+    ADMIN: (Role.ADMIN,),
+    UTILITY: (Role.UTILITY,),
+    RIVAL: (Role.UTILITY,),
+    ALICE: (Role.PROSUMER,),
+    BOB: (Role.CONSUMER,),
+    CAROL: (Role.INVESTOR,),
+    AUDITOR: (Role.AUDITOR,),
+    FULFILMENT: (Role.FULFILMENT,),
+    ORACLE: (Role.ORACLE,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A transaction that applied."""
+
+    tx_id: Hash
+    events: tuple[Event, ...]
+
+    def make_id(self, kind: str) -> bytes:
+        """The id of the object that it created."""
+        return make_object_id(kind, self.tx_id)
+
+    def all_of(self, kind: type[E]) -> list[E]:
+        return [one for one in self.events if isinstance(one, kind)]
+
+    def one(self, kind: type[E]) -> E:
+        (only,) = self.all_of(kind)
+        return only
+
+
+class World:
+    """A state with the people above in it. ``time_ms`` is the time of the next block; set it as you like."""
+
+    def __init__(self, parameters: Parameters | None = None) -> None:
+        self.table = load_table()
+        self.time_ms = NOW_MS
+        self.height = 0
+        self.store = MemoryStore()
+        document = make_genesis(parameters or Parameters())
+        self.store.write(compute_genesis_changes(document, self.table))
+        self.state = State(self.store)
+        self._salt = 0
+        self._serial = 0
+
+    def sign(self, payload: Payload, *, by: Person, cosigners: Sequence[Person] = ()) -> bytes:
+        """The signed envelope of a payload; its JSON form is checked by the way."""
+        codec = get_codec(type(payload))
+        assert codec.from_json(codec.to_json(payload)) == payload
+        self._salt += 1
+        body = make_body(
+            chain_id=CHAIN_ID,
+            payload=payload,
+            sender=by.address,
+            valid_until=self.height + 10,
+            salt=self._salt.to_bytes(8, "big"),
+            cosigners=[person.address for person in cosigners],
+        )
+        return sign_transaction(body, [(person.public_key, person.sign) for person in (by, *cosigners)])
+
+    def apply(self, payload: Payload, *, by: Person, cosigners: Sequence[Person] = ()) -> Applied:
+        """Apply a payload in a block of its own. Raises ``Rejected``, with the state as it was."""
+        tx = decode_transaction(self.sign(payload, by=by, cosigners=cosigners), self.table)
+        assert tx.payload == payload
+        check_signatures(tx)
+        before = self.state.compute_changes()
+        context = BlockContext(CHAIN_ID, self.height + 1, self.time_ms, version=1)
+        try:
+            events = execute_transaction(self.state, tx, self.table, context, index=0)
+        except Rejected:
+            assert self.state.compute_changes() == before
+            raise
+        receipts = (Receipt(tx.tx_id, events),)
+        assert decode_receipts(encode_receipts(receipts), self.table.events) == receipts
+        self.height += 1
+        self.commit()
+        return Applied(tx.tx_id, events)
+
+    def refuses(self, payload: Payload, reason: str, *, by: Person, cosigners: Sequence[Person] = ()) -> Rejected:
+        """The payload is refused for this very reason; the refusal is returned."""
+        with pytest.raises(Rejected) as caught:
+            self.apply(payload, by=by, cosigners=cosigners)
+        assert caught.value.reason == reason, caught.value
+        return caught.value
+
+    def commit(self) -> None:
+        """Write what changed, so that the next read decodes stored bytes. Call it after a change by hand."""
+        self.store.write(self.state.compute_changes())
+        self.state = State(self.store)
+
+    def register_site(
+        self,
+        owner: Person,
+        *,
+        technology: Technology = Technology.SOLAR,
+        zone: str = "DE-LU",
+        capacity_w: int = 10_000,
+        utility: Person = UTILITY,
+    ) -> bytes:
+        """Register a site; its id."""
+        payload = RegisterSite(owner.address, technology, zone, capacity_w, f"site of {owner.name}", DAY_0_MS)
+        cosigners = [] if owner == utility else [owner]
+        return self.apply(payload, by=utility, cosigners=cosigners).make_id("site")
+
+    def register_meter(
+        self,
+        owner: Person,
+        site: bytes,
+        *,
+        channels: Sequence[Channel] = tuple(Channel),
+        interval_s: int = 900,
+        capacity_w: int = 10_000,
+        scheme: str = "ed25519",
+        utility: Person = UTILITY,
+    ) -> SigningMeter:
+        """Register a meter at a site; ``scheme`` is ed25519 or p256."""
+        self._serial += 1
+        meter = SigningMeter(utility.address, f"M-{self._serial:04}", interval_s=interval_s, scheme=scheme)
+        specs = tuple(ChannelSpec(channel, capacity_w, interval_s) for channel in channels)
+        payload = RegisterMeter(site, meter.serial, meter.key, specs, DAY_0_MS)
+        self.apply(payload, by=utility, cosigners=[] if owner == utility else [owner])
+        return meter
+
+    def add_producer(
+        self, owner: Person, *, zone: str = "DE-LU", interval_s: int = 900, technology: Technology = Technology.SOLAR
+    ) -> SigningMeter:
+        """A site of 10 kW that produces, with its meter."""
+        site = self.register_site(owner, zone=zone, technology=technology)
+        return self.register_meter(owner, site, channels=[Channel.PRODUCTION], interval_s=interval_s)
+
+    def add_consumer(self, owner: Person, *, zone: str = "DE-LU", interval_s: int = 900) -> SigningMeter:
+        """A site of 10 kW that only consumes, with its meter."""
+        site = self.register_site(owner, zone=zone, technology=Technology.LOAD)
+        return self.register_meter(owner, site, channels=[Channel.CONSUMPTION], interval_s=interval_s)
+
+    def submit(self, *reports: Report, by: Person = ORACLE) -> Applied:
+        return self.apply(SubmitReadings(reports), by=by)
+
+    def produce(self, meter: SigningMeter, *values_wh: int, start_ms: int | None = None) -> list[LotId]:
+        """Submit measured production; the lots of its intervals, in order."""
+        report = meter.report(Channel.PRODUCTION, values_wh, start_ms=start_ms)
+        self.submit(report)
+        return [LotId(meter.meter_id, report.start_ms + i * meter.interval_ms, 1) for i in range(len(values_wh))]
+
+    def consume(self, meter: SigningMeter, *values_wh: int, start_ms: int | None = None) -> Report:
+        """Submit measured consumption."""
+        report = meter.report(Channel.CONSUMPTION, values_wh, start_ms=start_ms)
+        self.submit(report)
+        return report
+
+    def freeze(self, person: Person) -> None:
+        """As an auditor would."""
+        frozen = replace(get_participant(self.state, person.address), is_frozen=True)
+        PARTICIPANTS.put(self.state, person.address, value=frozen)
+        self.commit()
+
+
+class SigningMeter:
+    """A meter with its key: counts sequence numbers, remembers its registers, signs reports."""
+
+    def __init__(
+        self, utility: Address, serial: str, *, interval_s: int, scheme: str, chain_id: str = CHAIN_ID
+    ) -> None:
+        self.serial = serial
+        self.meter_id = compute_meter_id(utility, serial)
+        self.interval_s = interval_s
+        self.interval_ms = interval_s * SECOND_MS
+        self.chain_id = chain_id
+        self._seed = sha256(b"meter " + utility + serial.encode())
+        self._scheme = scheme
+        self.key = compute_meter_key(self._seed, scheme)
+        self._sequences = dict.fromkeys(Channel, 0)
+        self._registers_wh = dict.fromkeys(Channel, 5_000)
+        self._ends_ms = dict.fromkeys(Channel, DAY_0_MS)
+
+    def report(
+        self,
+        channel: Channel,
+        values_wh: Sequence[int],
+        *,
+        start_ms: int | None = None,
+        register_start_wh: int | None = None,
+        flag: Flag = Flag.MEASURED,
+    ) -> Report:
+        """The next report of a channel, signed; without ``start_ms`` it goes on where the last one ended."""
+        start_ms = self._ends_ms[channel] if start_ms is None else start_ms
+        register_wh = self._registers_wh[channel] if register_start_wh is None else register_start_wh
+        self._sequences[channel] += 1
+        report = Report(
+            meter=self.meter_id,
+            channel=channel,
+            sequence=self._sequences[channel],
+            start_ms=start_ms,
+            interval_s=self.interval_s,
+            values_wh=tuple(values_wh),
+            register_start_wh=register_wh,
+            register_end_wh=register_wh + sum(values_wh),
+            flag=flag,
+            signature=Signature(bytes(64)),
+        )
+        if report.end_ms > self._ends_ms[channel]:
+            self._ends_ms[channel] = report.end_ms
+            self._registers_wh[channel] = report.register_end_wh
+        return self.sign(report)
+
+    def sign(self, report: Report) -> Report:
+        """The report with this meter's signature, whatever it says: also for reports that must be refused."""
+        message = make_report_message(
+            self.chain_id,
+            meter=report.meter,
+            channel=report.channel,
+            sequence=report.sequence,
+            start_ms=report.start_ms,
+            interval_s=report.interval_s,
+            values_wh=report.values_wh,
+            register_start_wh=report.register_start_wh,
+            register_end_wh=report.register_end_wh,
+            flag=report.flag,
+        )
+        return replace(report, signature=sign_as_meter(self._seed, self._scheme, message))
+
+
+def compute_meter_key(seed: bytes, scheme: str) -> MeterKey:
+    """The public key of a meter: 32 bytes for ed25519, 33 for p256."""
+    if scheme == "ed25519":
+        return MeterKey(bytes(nacl.signing.SigningKey(seed).verify_key))
+    form = serialization.PublicFormat.CompressedPoint
+    return MeterKey(_make_p256_key(seed).public_key().public_bytes(serialization.Encoding.X962, form))
+
+
+def sign_as_meter(seed: bytes, scheme: str, message: bytes) -> Signature:
+    """A meter's signature, 64 bytes; p256 with the lower s."""
+    if scheme == "ed25519":
+        return Signature(nacl.signing.SigningKey(seed).sign(message).signature)
+    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    r, s = utils.decode_dss_signature(_make_p256_key(seed).sign(message, algorithm))
+    return Signature(r.to_bytes(32, "big") + min(s, P256_ORDER - s).to_bytes(32, "big"))
+
+
+def _make_p256_key(seed: bytes) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(seed, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def make_genesis(parameters: Parameters) -> GenesisDocument:
+    """The people above at the start of a chain; the first utility may issue credits."""
+    participants = tuple(
+        GenesisParticipant(person.public_key, person.name, tuple(roles), CREDIT_LIMIT_CENTS if person == UTILITY else 0)
+        for person, roles in ROLES.items()
+    )
+    validators = (GenesisValidator(make_person("validator").public_key, "validator"),)
+    return GenesisDocument(CHAIN_ID, DAY_0_MS, validators, participants, parameters)
+
+
+def check_energy_conserved(state: State) -> dict[SliceStatus, int]:
+    """Slices partition their lots, hourly claims fit what was recorded, metered Wh all went somewhere. Wh by status."""
+    totals = dict.fromkeys(SliceStatus, 0)
+    minted_wh = 0
+    for key, record in MINTS.scan(state):
+        meter = key[3:19]
+        for index, wh in enumerate(record.wh):
+            if not wh:
+                continue
+            slices = get_slices(
+                state, LotId(meter, record.start_ms + index * record.interval_s * 1_000, record.version)
+            )
+            assert is_partition(slices, wh)
+            minted_wh += wh
+            for one in slices:
+                totals[one.status] += one.end_wh - one.first_wh
+    assert sum(totals.values()) == minted_wh
+    assert minted_wh == _sum_mintable(state)
+    for key, claimed in CLAIMED.scan(state):
+        report = find_report_at(state, key[3:19], Channel.CONSUMPTION, int.from_bytes(key[19:27], "big"))
+        assert report is not None
+        assert all(0 <= part <= whole for part, whole in zip(claimed.wh, report.values_wh, strict=True))
+    return totals
+
+
+def _sum_mintable(state: State) -> int:
+    total_wh = 0
+    for key, report in REPORTS.scan(state):
+        if key[19:].startswith(b"production") and report.flag is Flag.MEASURED:
+            total_wh += sum(wh for index, wh in enumerate(report.values_wh) if index not in report.quarantined)
+    return total_wh

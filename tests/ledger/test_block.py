@@ -1,0 +1,131 @@
+"""Blocks: their bytes, their id, and the rules between a header and its parent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.block import (
+    BLOCK_BYTES_MAX,
+    PROTOCOL_VERSION,
+    Block,
+    Header,
+    check_header,
+    compute_block_id,
+    compute_transactions_root,
+    decode_block,
+    encode_block,
+)
+from ledger.encoding import Plain, encode
+from ledger.errors import Malformed, Rejected
+from ledger.fields import to_plain
+from ledger.primitives import Hash, PublicKey
+from ledger.transaction import TRANSACTION_BYTES_MAX
+
+
+def hash_of(letter: str) -> Hash:
+    return Hash(letter.encode() * 32)
+
+
+PARENT = Header(
+    version=PROTOCOL_VERSION,
+    chain_id="toy-1",
+    height=4,
+    time_ms=1_000,
+    parent_id=hash_of("p"),
+    proposer=PublicKey(b"k" * 32),
+    transactions_count=0,
+    transactions_root=hash_of("t"),
+    events_root=hash_of("e"),
+    state_root=hash_of("s"),
+    validators_hash=hash_of("v"),
+    next_validators_hash=hash_of("n"),
+)
+HEADER = replace(
+    PARENT, height=5, time_ms=1_001, parent_id=compute_block_id(PARENT), validators_hash=PARENT.next_validators_hash
+)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5).map(tuple))
+def test_a_block_survives_its_bytes(transactions: tuple[bytes, ...]) -> None:
+    block = Block(HEADER, transactions)
+    assert decode_block(encode_block(block)) == block
+
+
+def test_the_id_depends_on_every_part_of_the_header() -> None:
+    changed = {
+        "version": 2,
+        "chain_id": "toy-2",
+        "height": 6,
+        "time_ms": 2,
+        "proposer": PublicKey(bytes(32)),
+        "transactions_count": 1,
+        **{name: hash_of("x") for name in Header.__slots__ if isinstance(getattr(HEADER, name), bytes)},
+    }
+    assert changed.keys() == set(Header.__slots__)
+    ids = {compute_block_id(replace(HEADER, **{name: value})) for name, value in changed.items()}
+    assert len(ids | {compute_block_id(HEADER)}) == len(changed) + 1
+
+
+def test_the_transactions_root_depends_on_content_order_and_number() -> None:
+    lists = [(), (b"a",), (b"b",), (b"a", b"b"), (b"b", b"a"), (b"a", b"b", b"b"), (b"ab",)]
+    assert len({compute_transactions_root(items) for items in lists}) == len(lists)
+
+
+WRONG: list[tuple[Plain, str]] = [
+    (None, "block_malformed"),
+    ((), "block_malformed"),
+    ((to_plain(HEADER),), "block_malformed"),
+    ((to_plain(HEADER), (), ()), "block_malformed"),
+    ((to_plain(HEADER), None), "block_malformed"),
+    ((to_plain(HEADER), ("text",)), "block_malformed"),
+    ((to_plain(HEADER), (None,)), "block_malformed"),
+    ((to_plain(HEADER), (bytes(TRANSACTION_BYTES_MAX + 1),)), "block_malformed"),
+    ((None, ()), "field_has_wrong_type"),
+    (((1, 2), ()), "field_count_wrong"),
+    ((b"x", ()), "field_has_wrong_type"),
+]
+
+
+@pytest.mark.parametrize(("plain", "reason"), WRONG)
+def test_a_block_of_another_shape_is_refused(plain: Plain, reason: str) -> None:
+    with pytest.raises(Malformed) as refusal:
+        decode_block(encode(plain))
+    assert refusal.value.reason == reason
+
+
+def test_an_oversize_block_is_refused_unread() -> None:
+    with pytest.raises(Malformed, match="encoding_too_large"):
+        decode_block(bytes(BLOCK_BYTES_MAX + 1))
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_no_block(garbage: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_block(garbage)
+
+
+def test_a_header_that_follows_its_parent_passes() -> None:
+    check_header(HEADER, PARENT)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (replace(HEADER, version=PROTOCOL_VERSION + 1), "block_version_wrong"),
+        (replace(HEADER, chain_id="toy-2"), "block_of_another_chain"),
+        (replace(HEADER, height=4), "block_height_wrong"),
+        (replace(HEADER, height=6), "block_height_wrong"),
+        (replace(HEADER, parent_id=hash_of("x")), "block_parent_wrong"),
+        (replace(HEADER, time_ms=PARENT.time_ms), "block_time_not_rising"),
+        (replace(HEADER, time_ms=PARENT.time_ms - 1), "block_time_not_rising"),
+        (replace(HEADER, validators_hash=hash_of("v")), "block_validators_wrong"),
+    ],
+)
+def test_a_header_that_does_not_follow_its_parent_is_refused(header: Header, reason: str) -> None:
+    with pytest.raises(Rejected) as refusal:
+        check_header(header, PARENT)
+    assert refusal.value.reason == reason

@@ -1,0 +1,160 @@
+"""The overlay against a dict: whatever is put, deleted, marked and rolled back, it reads like the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ledger.encoding import encode
+from ledger.receipt import Event, event
+from ledger.state import State
+from ledger.storage import MemoryStore
+from ledger.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value to store."""
+
+    number: int
+
+
+@event("test.happened")
+@dataclass(frozen=True, slots=True)
+class Happened(Event):
+    """Something to emit."""
+
+    number: int
+
+
+ITEMS: Table[Item] = Table("it", Item, missing="item_unknown")
+OTHERS: Table[Item] = Table("iu", Item, missing="other_unknown")
+TABLES = (ITEMS, OTHERS)
+
+keys = st.integers(0, 12)
+tables = st.sampled_from(range(2))
+Model = dict[tuple[int, int], int]
+
+
+class Overlay(RuleBasedStateMachine):
+    """Runs the same steps on a ``State`` and on a dict."""
+
+    @initialize(stored=st.dictionaries(st.tuples(tables, keys), st.integers(0, 99)))
+    def start(self, stored: Model) -> None:
+        self.store = MemoryStore((TABLES[at].key(key), encode((number,))) for (at, key), number in stored.items())
+        self.state = State(self.store)
+        self.model: Model = dict(stored)
+        self.events: list[int] = []
+        self.marks: list[tuple[tuple[int, int], Model, list[int]]] = []
+
+    @rule(at=tables, key=keys, number=st.integers(0, 99))
+    def put(self, at: int, key: int, number: int) -> None:
+        TABLES[at].put(self.state, key, value=Item(number))
+        self.model[at, key] = number
+
+    @rule(at=tables, key=keys)
+    def delete(self, at: int, key: int) -> None:
+        TABLES[at].delete(self.state, key)
+        self.model.pop((at, key), None)
+
+    @rule(number=st.integers(0, 99))
+    def emit(self, number: int) -> None:
+        self.state.emit(Happened(number))
+        self.events.append(number)
+
+    @rule()
+    def mark(self) -> None:
+        self.marks.append((self.state.savepoint(), dict(self.model), list(self.events)))
+
+    @precondition(lambda self: bool(getattr(self, "marks", None)))
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        at = data.draw(st.integers(0, len(self.marks) - 1))
+        mark, self.model, self.events = self.marks[at]
+        del self.marks[at:]
+        self.state.rollback(mark)
+
+    @precondition(lambda self: not getattr(self, "marks", None))
+    @rule()
+    def commit(self) -> None:
+        self.store.write(self.state.compute_changes())
+        self.state = State(self.store)
+        self.events = []
+
+    @rule(at=tables, start=keys, stop=keys, is_reversed=st.booleans())
+    def scan(self, at: int, start: int, stop: int, is_reversed: bool) -> None:
+        table = cast("Table[object]", TABLES[at])
+        pairs = self.state.scan(table, table.key(start), table.key(stop), reverse=is_reversed)
+        wanted = sorted(key for owner, key in self.model if owner == at and start <= key < stop)
+        if is_reversed:
+            wanted.reverse()
+        assert list(pairs) == [(table.key(key), Item(self.model[at, key])) for key in wanted]
+
+    @rule(at=tables, key=keys)
+    def find_neighbours(self, at: int, key: int) -> None:
+        mine = [number for owner, number in self.model if owner == at]
+        floor, above = max((k for k in mine if k <= key), default=None), min((k for k in mine if k > key), default=None)
+        for found, wanted in ((TABLES[at].find_floor(self.state, key), floor), (TABLES[at].find_above(self.state, key), above)):
+            assert found == (None if wanted is None else (TABLES[at].key(wanted), Item(self.model[at, wanted])))
+
+    @invariant()
+    def reads_like_the_model(self) -> None:
+        for at, table in enumerate(TABLES):
+            mine = {key: number for (owner, key), number in self.model.items() if owner == at}
+            for key in range(13):
+                assert table.find(self.state, key) == (Item(mine[key]) if key in mine else None)
+            assert [pair[1].number for pair in table.scan(self.state)] == [mine[key] for key in sorted(mine)]
+        assert self.state.take_events((0, 0)) == tuple(map(Happened, self.events))
+
+
+OverlayTest = Overlay.TestCase
+OverlayTest.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@given(st.dictionaries(keys, st.none() | st.integers(0, 99)))
+def test_the_changes_of_an_overlay_bring_its_snapshot_to_its_state(wanted: dict[int, int | None]) -> None:
+    store = MemoryStore((ITEMS.key(key), encode((key,))) for key in range(0, 13, 2))
+    state = State(store)
+    for key, number in wanted.items():
+        if number is None:
+            ITEMS.delete(state, key)
+        else:
+            ITEMS.put(state, key, value=Item(number))
+    changes = state.compute_changes()
+    assert changes == {
+        ITEMS.key(key): None if number is None else encode((number,)) for key, number in wanted.items()
+    }
+    assert state.get_decoded_changes() == {
+        ITEMS.key(key): None if number is None else Item(number) for key, number in wanted.items()
+    }
+    before = list(ITEMS.scan(state))
+    store.write(changes)
+    assert list(ITEMS.scan(State(store))) == before
+
+
+def test_a_rolled_back_overlay_has_no_changes() -> None:
+    state = State(MemoryStore([(ITEMS.key(1), encode((1,)))]))
+    mark = state.savepoint()
+    ITEMS.put(state, 1, value=Item(2))
+    ITEMS.put(state, 1, value=Item(3))
+    ITEMS.delete(state, 1)
+    ITEMS.put(state, 2, value=Item(4))
+    state.emit(Happened(1))
+    state.rollback(mark)
+    assert state.compute_changes() == {}
+    assert state.take_events((0, 0)) == ()
+    assert ITEMS.get(state, 1) == Item(1)
+
+
+def test_a_value_is_decoded_once_for_all_overlays_that_share_a_cache() -> None:
+    cache: dict[bytes, object] = {}
+    store = MemoryStore([(ITEMS.key(1), encode((1,)))])
+    first = ITEMS.get(State(store, shared_cache=cache), 1)
+    assert ITEMS.get(State(store, shared_cache=cache), 1) is first
+    overlay = State(store, shared_cache=cache)
+    ITEMS.put(overlay, 1, value=Item(9))
+    assert ITEMS.get(State(store, shared_cache=cache), 1) is first
