@@ -349,7 +349,7 @@ def _mint(state: State, report: Report, site_id: bytes, quarantined: tuple[int, 
     lots.mint(state, report.meter, site_id, site, start_ms=report.start_ms, interval_s=report.interval_s, wh=wh)
 
 
-class _Remembered:
+class Remembered:
     """Digests that were seen not long ago, at least the latest ``most`` / 2 and at most ``most``."""
 
     def __init__(self, most: int) -> None:
@@ -360,6 +360,10 @@ class _Remembered:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._young or digest in self._old
 
+    def count(self) -> int:
+        """How many are held."""
+        return len(self._young) + len(self._old)
+
     def add(self, digest: bytes) -> None:
         if len(self._young) >= self._half:
             self._old, self._young = self._young, set()
@@ -367,7 +371,7 @@ class _Remembered:
 
 
 # A report is checked at the door and again in the block. Digests only: messages of a month are 9 kB each.
-_signed: Final = _Remembered(SIGNATURES_REMEMBERED_MAX)
+remembered_signatures: Final = Remembered(SIGNATURES_REMEMBERED_MAX)
 
 
 def _is_signed(report: Report, key: MeterKey, chain_id: str) -> bool:
@@ -384,9 +388,9 @@ def _is_signed(report: Report, key: MeterKey, chain_id: str) -> bool:
         flag=report.flag,
     )
     digest = sha256(len(key).to_bytes(1, "big") + key + report.signature + message)
-    if digest in _signed:
+    if digest in remembered_signatures:
         return True
     if not is_valid_meter_signature(key, message, report.signature):
         return False
-    _signed.add(digest)
+    remembered_signatures.add(digest)
     return True

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -70,6 +70,7 @@ class Connection:
         self._started_ms = clock_ms()
         self._is_closing = asyncio.Event()
         self._farewell = b""
+        self._writer: asyncio.Task[None] | None = None
         self.is_dialled_by_us: Final = role is Role.DIALLER
         self.is_proven = False  # the network has admitted it
         self.reason = ""
@@ -79,6 +80,10 @@ class Connection:
     def key(self) -> PublicKey:
         assert self._session.peer is not None, "asked only once the peer has said its key"
         return self._session.peer.public_key
+
+    @property
+    def is_closing(self) -> bool:
+        return self._session.is_closed
 
     @property
     def name(self) -> str:
@@ -128,24 +133,44 @@ class Connection:
         if not self._is_closing.is_set():
             self.reason, self._farewell = reason, farewell
             self._is_closing.set()
+            self._has_output.set()
 
     async def serve(self) -> None:
         """Read and write until either side ends the connection; ``reason`` then says why."""
         self._handle([self._session.start(self._started_ms)])
         timer = asyncio.get_running_loop().call_later(self._handshake_timeout_ms / 1000, self._check_handshake)
-        work = [asyncio.create_task(step()) for step in (self._read, self._write, self._is_closing.wait)]
+        self._writer = asyncio.create_task(self._write())
+        readers = [asyncio.create_task(self._read()), asyncio.create_task(self._is_closing.wait())]
         try:
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*readers, self._writer], return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
-            for task in work:
+            for task in readers:
                 task.cancel()
-            for outcome in await asyncio.gather(*work, return_exceptions=True):
-                if isinstance(outcome, Exception) and not isinstance(outcome, ConnectionError):
-                    _logger.error("serving %s failed", self.name, exc_info=outcome)
-                    self.close("internal_error")
+            self._log_failures(await asyncio.gather(*readers, return_exceptions=True))
             self.close("connection_lost")
             self._session.refuse(self.reason)  # from here on nothing is queued
+
+    async def say_farewell(self) -> None:
+        """Tell the peer why and close the socket: politely if it goes along, else by force, within a second."""
+        assert self._writer is not None, "said after serving"
+        await asyncio.wait([self._writer], timeout=FAREWELL_TIMEOUT_MS / 1000)
+        if not self._writer.done():
+            # The peer does not read: waiting for a polite end would keep its socket and our buffers. The writer is
+            # not cancelled, since aiohttp shares one drain future between writers; it ends when the socket does.
+            connected: socket.socket | None = self._ws.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                if connected is not None:
+                    connected.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait([self._writer], timeout=FAREWELL_TIMEOUT_MS / 1000)
+        self._writer.cancel()
+        self._log_failures(await asyncio.gather(self._writer, return_exceptions=True))
+
+    def _log_failures(self, outcomes: Sequence[object]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and not isinstance(outcome, ConnectionError):
+                _logger.error("serving %s failed", self.name, exc_info=outcome)
+                self.close("internal_error")
 
     def _check_handshake(self) -> None:
         if not self._session.is_established:
@@ -182,22 +207,13 @@ class Connection:
             self.refuse("message_too_large" if is_large else "message_malformed", str(error))
 
     async def _write(self) -> None:
-        while True:
-            await self._has_output.wait()
-            self._has_output.clear()
-            while (frame := self._outbox.take()) is not None:
-                await self._ws.send_bytes(frame)
-
-    async def say_farewell(self) -> None:
-        """Tell the peer why and close the socket, politely if it goes along, within half a second."""
         try:
-            async with asyncio.timeout(FAREWELL_TIMEOUT_MS / 1000):
-                if self._farewell and not self._ws.closed:
-                    await self._ws.send_bytes(self._farewell)
-                await self._ws.close()
-        except (TimeoutError, ConnectionError):
-            # The peer does not read: waiting for a polite end would keep its socket and our buffers.
-            connected: socket.socket | None = self._ws.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                if connected is not None:
-                    connected.shutdown(socket.SHUT_RDWR)
+            while not self._is_closing.is_set():
+                await self._has_output.wait()
+                self._has_output.clear()
+                while not self._is_closing.is_set() and (frame := self._outbox.take()) is not None:
+                    await self._ws.send_bytes(frame)
+            if self._farewell and not self._ws.closed:
+                await self._ws.send_bytes(self._farewell)
+        finally:
+            await self._ws.close()

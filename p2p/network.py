@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from ledger.errors import Rejected
@@ -217,7 +218,7 @@ class Network:
         key = connection.key
         existing = self._peers.get(key)
         if existing is not None:
-            if not is_newcomer_kept(
+            if not existing.is_closing and not is_newcomer_kept(
                 own_key=self._local.public_key,
                 peer_key=key,
                 is_existing_dialled_by_us=existing.is_dialled_by_us,
@@ -272,10 +273,12 @@ class Network:
         self._connections.add(connection)
         try:
             await connection.serve()
+            if connection.is_proven:
+                self._remove_peer(connection, connection.reason)  # before the farewell, which may take a while
+            await connection.say_farewell()
         finally:
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)
-            await connection.say_farewell()
             self._connections.discard(connection)
             connection.ended.set_result(None)
 
@@ -364,6 +367,7 @@ def _close_after(response: web.Response) -> web.Response:
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
-    # Bytes that are not HTTP are a stranger's mistake: one line without a traceback.
-    record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    # Bytes that are not HTTP are a stranger's mistake: one line without a traceback. Ours keep theirs.
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
     return True

@@ -98,7 +98,10 @@ class Overlay(RuleBasedStateMachine):
     def find_neighbours(self, at: int, key: int) -> None:
         mine = [number for owner, number in self.model if owner == at]
         floor, above = max((k for k in mine if k <= key), default=None), min((k for k in mine if k > key), default=None)
-        for found, wanted in ((TABLES[at].find_floor(self.state, key), floor), (TABLES[at].find_above(self.state, key), above)):
+        for found, wanted in (
+            (TABLES[at].find_floor(self.state, key), floor),
+            (TABLES[at].find_above(self.state, key), above),
+        ):
             assert found == (None if wanted is None else (TABLES[at].key(wanted), Item(self.model[at, wanted])))
 
     @invariant()
@@ -125,9 +128,7 @@ def test_the_changes_of_an_overlay_bring_its_snapshot_to_its_state(wanted: dict[
         else:
             ITEMS.put(state, key, value=Item(number))
     changes = state.compute_changes()
-    assert changes == {
-        ITEMS.key(key): None if number is None else encode((number,)) for key, number in wanted.items()
-    }
+    assert changes == {ITEMS.key(key): None if number is None else encode((number,)) for key, number in wanted.items()}
     assert state.get_decoded_changes() == {
         ITEMS.key(key): None if number is None else Item(number) for key, number in wanted.items()
     }

@@ -131,7 +131,9 @@ def test_a_scan_stays_in_its_table_and_its_group(stored: bool) -> None:
     assert numbers_of(ITEMS.scan(state, b"g", 20)) == [20]
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc1", encode((1, 2)), encode(1), encode((-1,)), encode(("1",)), b"\x91\xcc\x01"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xc1", encode((1, 2)), encode(1), encode((-1,)), encode(("1",)), b"\x91\xcc\x01"]
+)
 def test_a_stored_value_that_nobody_wrote_stops_the_node(raw: bytes) -> None:
     state = State(MemoryStore([(ITEMS.key(1), raw)]))
     with pytest.raises(CorruptStore, match="it"):

@@ -15,8 +15,10 @@ from nacl.signing import SigningKey
 from contracts_native.genesis import found
 from contracts_native.participants import PARTICIPANTS, check_signers
 from ledger.block import Header
+from ledger.encoding import Plain
 from ledger.errors import RuleViolated
 from ledger.execution import Chain, Dropped, Executed, build_block
+from ledger.fields import from_plain, to_plain
 from ledger.genesis import (
     VALIDATORS,
     GenesisDocument,
@@ -174,6 +176,13 @@ def write_tx(
         cosigners=[who.address for who in cosigners],
     )
     return sign_transaction(body, [(who.public_key, who.sign) for who in (by, *cosigners)])
+
+
+def change_header(header: Header, **changed: Plain) -> Header:
+    """A header with some fields changed, by name."""
+    values = dict(zip(Header.__slots__, cast("tuple[Plain, ...]", to_plain(header)), strict=True))
+    assert values.keys() >= changed.keys()
+    return from_plain(Header, tuple({**values, **changed}.values()))
 
 
 def read_tx(raw: bytes) -> Transaction:

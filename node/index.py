@@ -1,0 +1,350 @@
+"""What the trace queries read: who holds and who used the output of each meter, by hour; derived from events alone.
+
+Owns the keys behind `x`. A day of a meter is one entry per holder, so a report of a day costs a few entries, however
+many intervals it has. Replaying the receipts of all blocks in order gives the same entries again.
+
+| prefix | key                                      | value                       | meaning                              |
+|--------|------------------------------------------|-----------------------------|--------------------------------------|
+| `xh`   | meter ‖ day ‖ holder                     | Wh by hour, of each status  | who has what of a meter's day        |
+| `xp`   | holder ‖ day ‖ meter                     | nothing                     | which meters' days a holder has      |
+| `xb`   | holder                                   | Wh of each status           | the sum of all that a holder has     |
+| `xs`   | meter ‖ day                              | Wh by hour, of each fate    | what became of a meter's production  |
+| `xt`   | meter ‖ day ‖ height ‖ transaction index | nothing                     | which transactions moved or used it  |
+| `xl`   | list ‖ parent ‖ height ‖ transaction i.  | id                          | objects of a participant or a site   |
+
+A day is 4 bytes (days since the epoch, UTC), a height 8, a transaction's index in its block 4.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from contracts_native.bills import BillIssued
+from contracts_native.claims import EnergyClaimed
+from contracts_native.credits import RedemptionRequested
+from contracts_native.escrow import EscrowLocked
+from contracts_native.lots import EnergyMinted, EnergyMoved, LotId, split_by_shares
+from contracts_native.meters import Channel, MeterRegistered
+from contracts_native.readings import Flag, ReadingAccepted
+from contracts_native.sites import SiteRegistered
+from ledger.block import Header
+from ledger.encoding import Plain, decode, encode
+from ledger.primitives import ADDRESS_BYTES, Address
+from ledger.receipt import Event, Receipt
+from ledger.storage import INDEXES, Reader, compute_prefix_end, format_height
+
+HOUR_MS: Final = 3_600_000
+HOURS: Final = 24
+DAY_MS: Final = HOURS * HOUR_MS
+
+_HOLDINGS: Final = INDEXES + b"h"
+_HOLDER_DAYS: Final = INDEXES + b"p"
+_BALANCES: Final = INDEXES + b"b"
+_SOURCES: Final = INDEXES + b"s"
+_MOVEMENTS: Final = INDEXES + b"t"
+_LISTS: Final = INDEXES + b"l"
+_DAY_BYTES: Final = 4
+_METER_BYTES: Final = 16
+_DAY_END: Final = 2 ** (8 * _DAY_BYTES) - 1
+_NOTHING: Final = encode(None)
+_NO_HOURS: Final = (0,) * HOURS
+
+Hours = tuple[int, ...]  # Wh of each hour of a day
+
+
+class List(enum.Enum):
+    """The lists of objects that belong to a participant or, for meters, to a site."""
+
+    SITES_OF_OWNER = b"s"
+    METERS_OF_SITE = b"m"
+    CLAIMS_OF_BENEFICIARY = b"c"
+    CLAIMS_OF_CLAIMANT = b"C"
+    REDEMPTIONS_OF_HOLDER = b"r"
+    ESCROWS_OF_CONSUMER = b"e"
+    ESCROWS_OF_UTILITY = b"E"
+    BILLS_OF_CONSUMER = b"b"
+    BILLS_OF_UTILITY = b"B"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one participant has of a meter's day, by hour, in Wh.
+
+    ``held``: active or reserved. ``claimed``: used for this participant. ``used_for_others``: what it held and used
+    for another beneficiary, where it counts.
+    """
+
+    held: Hours
+    claimed: Hours
+    used_for_others: Hours
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The sums of all holdings of a participant, in Wh."""
+
+    held: int
+    claimed: int
+    used_for_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDay:
+    """What became of a meter's production on a day, by hour, in Wh: metered = minted + quarantined + not minted."""
+
+    metered: Hours
+    minted: Hours
+    quarantined: Hours
+    not_minted: Hours
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A transaction that moved or used energy of a meter's day."""
+
+    height: int
+    index: int
+
+
+def compute_index_changes(reader: Reader, receipts: Sequence[Receipt], header: Header) -> dict[bytes, bytes | None]:
+    """The changes to the index that follow from a block, to be written with it. ``reader``: as before the block."""
+    draft = _Draft(reader, header.height)
+    for position, receipt in enumerate(receipts):
+        for one in receipt.events:
+            draft.follow(one, position)
+    return draft.compute_changes()
+
+
+def scan_source(reader: Reader, meter: bytes, days: range) -> Iterator[tuple[int, Address, Holding]]:
+    """(Day, holder, holding) of a meter, in the order of days."""
+    start = _HOLDINGS + meter
+    for key, raw in reader.scan(start + _format_day(days.start), start + _format_day(days.stop)):
+        yield _read_day(key, len(start)), Address(key[-ADDRESS_BYTES:]), Holding(*_decode_hours(raw))
+
+
+def scan_holder(
+    reader: Reader, holder: bytes, days: range, *, first_meter: bytes = b""
+) -> Iterator[tuple[int, bytes, Holding]]:
+    """(Day, meter, holding) of a holder, in the order of days; of the first day only from ``first_meter`` on."""
+    start = _HOLDER_DAYS + holder
+    first = start + _format_day(days.start) + first_meter
+    for key, _ in reader.scan(first, start + _format_day(days.stop)):
+        meter, day = key[-_METER_BYTES:], _read_day(key, len(start))
+        holding = find_holding(reader, meter=meter, day=day, holder=holder)
+        assert holding is not None, "both entries are written together"
+        yield day, meter, holding
+
+
+def find_holding(reader: Reader, *, meter: bytes, day: int, holder: bytes) -> Holding | None:
+    """What a holder has of a meter's day, or None."""
+    raw = reader.get(_HOLDINGS + meter + _format_day(day) + holder)
+    return None if raw is None else Holding(*_decode_hours(raw))
+
+
+def get_balance(reader: Reader, holder: bytes) -> Balance:
+    """The sums of all that a holder has; zeros for one who never had any."""
+    raw = reader.get(_BALANCES + holder)
+    return Balance(0, 0, 0) if raw is None else Balance(*cast("tuple[int, int, int]", decode(raw)))
+
+
+def scan_source_days(reader: Reader, meter: bytes, days: range) -> Iterator[tuple[int, SourceDay]]:
+    """(Day, what became of the production) of a meter, in the order of days."""
+    start = _SOURCES + meter
+    for key, raw in reader.scan(start + _format_day(days.start), start + _format_day(days.stop)):
+        yield _read_day(key, len(start)), SourceDay(*_decode_hours(raw))
+
+
+def scan_movements(reader: Reader, meter: bytes, day: int, *, after: Movement | None = None) -> Iterator[Movement]:
+    """The transactions that moved or used energy of a meter's day, oldest first."""
+    prefix = _MOVEMENTS + meter + _format_day(day)
+    start = prefix if after is None else prefix + _format_place(after.height, after.index) + b"\0"
+    for key, _ in reader.scan(start, compute_prefix_end(prefix)):
+        yield Movement(int.from_bytes(key[-12:-4], "big"), int.from_bytes(key[-4:], "big"))
+
+
+def scan_list(
+    reader: Reader, kind: List, parent: bytes, *, after: bytes | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(Place, id) of the objects of a parent, oldest first; ``after`` is the place of the last one already seen."""
+    prefix = _LISTS + kind.value + parent
+    start = prefix if after is None else prefix + after + b"\0"
+    cut = len(prefix)
+    return ((key[cut:], raw) for key, raw in reader.scan(start, compute_prefix_end(prefix)))
+
+
+def get_days(from_ms: int, until_ms: int) -> range:
+    """The days that a half-open period touches."""
+    return range(from_ms // DAY_MS, min(-(-until_ms // DAY_MS), _DAY_END))
+
+
+class _Draft:
+    """The entries that a block changes, decoded while its events are followed."""
+
+    def __init__(self, reader: Reader, height: int) -> None:
+        self._reader = reader
+        self._height = height
+        self._hours: dict[bytes, list[list[int]]] = {}  # key → Wh by hour, of each status or fate
+        self._balances: dict[bytes, list[int]] = {}
+        self._others: dict[bytes, bytes] = {}
+
+    def follow(self, event: Event, position: int) -> None:
+        """Take one event in; ``position`` is its transaction's index in the block."""
+        match event:
+            case ReadingAccepted():
+                self._follow_reading(event)
+            case EnergyMinted():
+                self._follow_mint(event)
+            case EnergyMoved(lot, first_wh, end_wh, sender, recipient):
+                self._add(lot.meter, lot.start_ms // HOUR_MS, sender, held=first_wh - end_wh)
+                self._add(lot.meter, lot.start_ms // HOUR_MS, recipient, held=end_wh - first_wh)
+                self._note_movement(lot, position)
+            case EnergyClaimed():
+                self._follow_claim(event, position)
+            case _:
+                for kind, parent, object_id in _list_places(event):
+                    self._note(kind, parent, position, object_id)
+
+    def compute_changes(self) -> dict[bytes, bytes | None]:
+        """Full key → value, or None where nothing is left."""
+        changes: dict[bytes, bytes | None] = dict(self._others)
+        for key, groups in self._hours.items():
+            is_empty = not any(map(any, groups))
+            changes[key] = None if is_empty else encode([tuple(group) if any(group) else () for group in groups])
+            if key.startswith(_HOLDINGS):
+                changes[_flip(key)] = None if is_empty else _NOTHING
+        for holder, sums in self._balances.items():
+            changes[_BALANCES + holder] = encode(tuple(sums)) if any(sums) else None
+        return changes
+
+    def _follow_reading(self, event: ReadingAccepted) -> None:
+        if event.channel is not Channel.PRODUCTION:
+            return
+        lost = {index: event.values_wh[index] for index in event.quarantined}
+        quarantined = [lost.get(index, 0) for index in range(len(event.values_wh))] if lost else []
+        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, event.values_wh):
+            self._add_fate(event.meter, hour, metered=wh, not_minted=0 if event.flag is Flag.MEASURED else wh)
+        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, quarantined):
+            self._add_fate(event.meter, hour, quarantined=wh, not_minted=0 if event.flag is Flag.MEASURED else -wh)
+
+    def _follow_mint(self, event: EnergyMinted) -> None:
+        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, event.wh):
+            self._add_fate(event.meter, hour, minted=wh)
+        for holder, parts in _split_mint(event):
+            for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, parts):
+                self._add(event.meter, hour, holder, held=wh)
+
+    def _follow_claim(self, event: EnergyClaimed, position: int) -> None:
+        wh, hour, meter = event.end_wh - event.first_wh, event.lot.start_ms // HOUR_MS, event.lot.meter
+        others_wh = wh if event.claimant != event.beneficiary else 0
+        self._add(meter, hour, event.claimant, held=-wh, used_for_others=others_wh)
+        self._add(meter, hour, event.beneficiary, claimed=wh)
+        self._note_movement(event.lot, position)
+        self._note(List.CLAIMS_OF_BENEFICIARY, event.beneficiary, position, event.claim)
+        self._note(List.CLAIMS_OF_CLAIMANT, event.claimant, position, event.claim)
+
+    def _add(
+        self, meter: bytes, hour: int, holder: bytes, *, held: int = 0, claimed: int = 0, used_for_others: int = 0
+    ) -> None:
+        """Add Wh to a holding and to its holder's balance."""
+        day, hour = divmod(hour, HOURS)
+        groups = self._get_hours(_HOLDINGS + meter + _format_day(day) + holder, count=3)
+        sums = self._balances.get(holder)
+        if sums is None:
+            balance = get_balance(self._reader, holder)
+            sums = self._balances[holder] = [balance.held, balance.claimed, balance.used_for_others]
+        for place, wh in enumerate((held, claimed, used_for_others)):
+            groups[place][hour] += wh
+            sums[place] += wh
+        assert groups[0][hour] >= 0, "nobody gives what they have not"
+
+    def _add_fate(
+        self, meter: bytes, hour: int, *, metered: int = 0, minted: int = 0, quarantined: int = 0, not_minted: int = 0
+    ) -> None:
+        day, hour = divmod(hour, HOURS)
+        groups = self._get_hours(_SOURCES + meter + _format_day(day), count=4)
+        for group, wh in zip(groups, (metered, minted, quarantined, not_minted), strict=True):
+            group[hour] += wh
+
+    def _get_hours(self, key: bytes, *, count: int) -> list[list[int]]:
+        known = self._hours.get(key)
+        if known is None:
+            raw = self._reader.get(key)
+            stored: Iterable[Hours] = [_NO_HOURS] * count if raw is None else _decode_hours(raw)
+            known = self._hours[key] = [list(group) for group in stored]
+        return known
+
+    def _note_movement(self, lot: LotId, position: int) -> None:
+        day = _format_day(lot.start_ms // DAY_MS)
+        self._others[_MOVEMENTS + lot.meter + day + _format_place(self._height, position)] = _NOTHING
+
+    def _note(self, kind: List, parent: bytes, position: int, object_id: bytes) -> None:
+        self._others[_LISTS + kind.value + parent + _format_place(self._height, position)] = object_id
+
+
+def _list_places(event: Event) -> tuple[tuple[List, bytes, bytes], ...]:
+    """(List, parent, id) for what an event created. No transaction creates two objects of one list and parent."""
+    match event:
+        case SiteRegistered(site, owner):
+            return ((List.SITES_OF_OWNER, owner, site),)
+        case MeterRegistered(meter, site):
+            return ((List.METERS_OF_SITE, site, meter),)
+        case RedemptionRequested(redemption, holder):
+            return ((List.REDEMPTIONS_OF_HOLDER, holder, redemption),)
+        case EscrowLocked(escrow, consumer, utility):
+            return ((List.ESCROWS_OF_CONSUMER, consumer, escrow), (List.ESCROWS_OF_UTILITY, utility, escrow))
+        case BillIssued(bill, consumer, utility):
+            return ((List.BILLS_OF_CONSUMER, consumer, bill), (List.BILLS_OF_UTILITY, utility, bill))
+        case _:
+            return ()
+
+
+def _split_mint(event: EnergyMinted) -> list[tuple[Address, Sequence[int]]]:
+    """(Holder, Wh of each interval), as the lots split them."""
+    if len(event.shares) == 1:
+        return [(event.shares[0][0], event.wh)]
+    columns = zip(*(split_by_shares(wh, event.shares) for wh in event.wh), strict=True)
+    return [(holder, parts) for (holder, _), parts in zip(event.shares, columns, strict=True)]
+
+
+def _sum_by_hour(start_ms: int, interval_s: int, wh: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(Hour since the epoch, Wh) of consecutive intervals, each of which lies within one hour; no zeros."""
+    interval_ms = interval_s * 1_000
+    first = 0
+    while first < len(wh):
+        hour, into_ms = divmod(start_ms + first * interval_ms, HOUR_MS)
+        stop = first + (HOUR_MS - into_ms) // interval_ms
+        total_wh = sum(wh[first:stop])
+        if total_wh:
+            yield hour, total_wh
+        first = stop
+
+
+def _decode_hours(raw: bytes) -> list[Hours]:
+    return [group or _NO_HOURS for group in cast("tuple[Hours, ...]", _check_groups(decode(raw)))]
+
+
+def _check_groups(plain: Plain) -> Plain:
+    assert isinstance(plain, tuple), "an entry of hours is groups"
+    return plain
+
+
+def _flip(key: bytes) -> bytes:
+    """The key of the entry by holder for the key of the entry by meter."""
+    at = len(_HOLDINGS)
+    meter, day, holder = key[at : at + _METER_BYTES], key[at + _METER_BYTES : -ADDRESS_BYTES], key[-ADDRESS_BYTES:]
+    return _HOLDER_DAYS + holder + day + meter
+
+
+def _format_day(day: int) -> bytes:
+    return day.to_bytes(_DAY_BYTES, "big")
+
+
+def _read_day(key: bytes, at: int) -> int:
+    return int.from_bytes(key[at : at + _DAY_BYTES], "big")
+
+
+def _format_place(height: int, position: int) -> bytes:
+    return format_height(height) + position.to_bytes(4, "big")
