@@ -36,17 +36,17 @@ from ledger.primitives import PublicKey, Signature, is_valid_ed25519
 class Admission:
     """Checks signatures for one chain; keeps what is meant for the next height."""
 
-    __slots__ = ("_context", "_inbox", "_proposal_evidence")
+    __slots__ = ("_context", "_proposal_evidence", "inbox")
 
     def __init__(self, context: ChainContext) -> None:
         self._context = context
-        self._inbox = Inbox()
+        self.inbox = Inbox()
         self._proposal_evidence: dict[int, DuplicateProposal] = {}  # by round
 
     def start_height(self, state: HeightState, *, tick: int) -> list[Effect]:
         """Take in what came for this height while the one before was under way."""
         self._proposal_evidence.clear()
-        proposals, votes = self._inbox.take_all()
+        proposals, votes = self.inbox.take_all()
         effects: list[Effect] = []
         for proposal in proposals:
             if proposal.proposal.proposal.height == state.height:
@@ -60,10 +60,10 @@ class Admission:
         """A single vote, of this height or the next; those of other heights are dropped."""
         if received.vote.vote.height != state.height + 1:
             return self._admit_vote(state, received.vote, tick=tick)
-        if self._inbox.has_room_for_vote(received, state.validators):
+        if self.inbox.has_room_for_vote(received, state.validators):
             if not self.is_signed(received.vote.vote, received.vote.voter, received.vote.signature):
                 return [Refused("vote_signature_invalid", received.vote.voter.hex())]
-            self._inbox.keep_vote(received)
+            self.inbox.keep_vote(received)
         return []
 
     def receive_certificate(self, state: HeightState, certificate: Certificate, *, tick: int) -> list[Effect]:
@@ -84,10 +84,10 @@ class Admission:
         height = signed.proposal.height
         if height == state.height and state.step is not Step.COMMIT:
             return self._admit_proposal(state, received, tick=tick)
-        if height == state.height + 1 and self._inbox.has_room_for_proposal(signed.proposer, state.validators):
+        if height == state.height + 1 and self.inbox.has_room_for_proposal(signed.proposer, state.validators):
             if not self.is_signed(signed.proposal, signed.proposer, signed.signature):
                 return [Refused("proposal_signature_invalid", signed.proposer.hex())]
-            self._inbox.keep_proposal(received)
+            self.inbox.keep_proposal(received)
         return []
 
     def is_signed(self, payload: Payload, key: PublicKey, signature: Signature) -> bool:

@@ -14,7 +14,6 @@ from consensus import inputs as facts
 from consensus.codec import decode_message, encode_message
 from consensus.engine import Engine
 from consensus.journal import replay
-from consensus.light_client import verify_commit
 from consensus.messages import BlockRequest as BodyRequest
 from consensus.messages import (
     ChainContext,
@@ -30,8 +29,8 @@ from consensus.messages import (
 from consensus.parameters import ConsensusParameters
 from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
-from ledger.block import Header, compute_block_id, decode_block
-from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected, RuleViolated
+from ledger.block import Header, decode_block
+from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected
 from ledger.execution import Chain, Executed, check_not_used
 from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Hash, Height, PublicKey
@@ -39,7 +38,7 @@ from ledger.receipt import Event
 from ledger.storage import Reader
 from ledger.transaction import TransactionTable, check_signatures, decode_transaction
 from node import chain_store
-from node.candidates import Candidates, check_body
+from node.candidates import Candidates
 from node.door import Door
 from node.effects import (
     Admission,
@@ -58,6 +57,8 @@ from node.effects import (
     SetTimeout,
     WriteBlock,
 )
+from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
+from node.gossip import GossipBuffer
 from node.index import compute_index_changes
 from node.inputs import (
     BlockWritten,
@@ -76,7 +77,7 @@ from node.inputs import (
     TransactionsDue,
 )
 from node.mempool import Mempool
-from node.sync import QueuedBlock, Sync, collect_blocks
+from node.sync import QueuedBlock, Sync, check_certified, collect_blocks
 from p2p.messages import (
     BlockRequest,
     Blocks,
@@ -87,8 +88,6 @@ from p2p.messages import (
     Transactions,
 )
 
-GOSSIP_DELAY_MS: Final = 10  # collects what comes in close together into one message
-GOSSIP_BYTES_MAX: Final = 1024 * 1024  # of one message
 TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
 
 
@@ -132,8 +131,7 @@ class Core:
         self._candidates = Candidates(self._chain, self._validators, self.mempool)
         self._sync = Sync()
         self._writing: tuple[Executed, CommitCertificate] | None = None
-        self._gossip: list[bytes] = []
-        self._is_gossip_timer_set = False
+        self._gossip = GossipBuffer()
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
@@ -197,7 +195,7 @@ class Core:
             case TimeoutElapsed(height, round_, step):
                 self._tell_engine(facts.TimeoutElapsed(Height(height), round_, step, now_ms))
             case GossipDue():
-                self._send_gossip()
+                self._out.extend(SendAll(message) for message in self._gossip.take_messages())
             case Tick():
                 self._on_tick()
             case BlockWritten(height):
@@ -260,24 +258,8 @@ class Core:
             self._tell_engine(facts.TransactionsAvailable(self._now_ms))
 
     def _collect_gossip(self, raw: bytes) -> None:
-        self._gossip.append(raw)
-        if not self._is_gossip_timer_set:
-            self._is_gossip_timer_set = True
+        if self._gossip.add(raw):
             self._emit(SetGossipTimer(GOSSIP_DELAY_MS))
-
-    def _send_gossip(self) -> None:
-        self._is_gossip_timer_set = False
-        items: list[bytes] = []
-        size = 0
-        for raw in self._gossip:
-            if items and size + len(raw) > GOSSIP_BYTES_MAX:
-                self._emit(SendAll(Transactions(tuple(items))))
-                items, size = [], 0
-            items.append(raw)
-            size += len(raw)
-        if items:
-            self._emit(SendAll(Transactions(tuple(items))))
-        self._gossip = []
 
     # — peers —
 
@@ -488,14 +470,8 @@ class Core:
         block = decode_block(item.block)
         if block.header.height != self.header.height + 1:
             return False  # decided by ourselves in the meantime, or a gap that the next request fills
-        certificate = decode_message(item.certificate)
-        if not isinstance(certificate, CommitCertificate) or certificate.height != block.header.height:
-            raise Malformed("certificate_of_another_height", type(certificate).__name__)
-        verify_commit(certificate, self._validators, self._context)
-        block_id = compute_block_id(block.header)
-        if block_id != certificate.block_id:
-            raise RuleViolated("certificate_of_another_block", block_id.hex())
-        check_body(block, block_id, block.header.time_ms)
+        certificate = check_certified(block, item.certificate, self._validators, self._context)
+        block_id = certificate.block_id
         self._sync.note_height(item.peer, block.header.height)
         try:
             executed = self._candidates.execute(block_id, item.block)

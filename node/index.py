@@ -3,16 +3,16 @@
 Owns the keys behind `x`. A day of a meter is one entry per holder, so a report of a day costs a few entries, however
 many intervals it has. Replaying the receipts of all blocks in order gives the same entries again.
 
-| prefix | key                                      | value                       | meaning                              |
-|--------|------------------------------------------|-----------------------------|--------------------------------------|
-| `xh`   | meter ‖ day ‖ holder                     | Wh by hour, of each status  | who has what of a meter's day        |
-| `xp`   | holder ‖ day ‖ meter                     | nothing                     | which meters' days a holder has      |
-| `xb`   | holder                                   | Wh of each status           | the sum of all that a holder has     |
-| `xs`   | meter ‖ day                              | Wh by hour, of each fate    | what became of a meter's production  |
-| `xt`   | meter ‖ day ‖ height ‖ transaction index | nothing                     | which transactions moved or used it  |
-| `xl`   | list ‖ parent ‖ height ‖ transaction i.  | id                          | objects of a participant or a site   |
+| prefix | key                             | value                      | meaning                             |
+|--------|---------------------------------|----------------------------|-------------------------------------|
+| `xh`   | meter ‖ day ‖ holder            | Wh by hour, of each status | who has what of a meter's day       |
+| `xp`   | holder ‖ day ‖ meter            | nothing                    | which meters' days a holder has     |
+| `xb`   | holder                          | Wh of each status          | the sum of all that a holder has    |
+| `xs`   | meter ‖ day                     | Wh by hour, of each fate   | what became of a meter's production |
+| `xt`   | meter ‖ day ‖ height ‖ position | nothing                    | which transactions moved or used it |
+| `xl`   | list ‖ parent ‖ height ‖ pos.   | id                         | objects of a participant or a site  |
 
-A day is 4 bytes (days since the epoch, UTC), a height 8, a transaction's index in its block 4.
+A day is 4 bytes (days since the epoch, UTC), a height 8, a transaction's position in its block 4.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from contracts_native.meters import Channel, MeterRegistered
 from contracts_native.readings import Flag, ReadingAccepted
 from contracts_native.sites import SiteRegistered
 from ledger.block import Header
-from ledger.encoding import Plain, decode, encode
+from ledger.encoding import decode, encode
 from ledger.primitives import ADDRESS_BYTES, Address
 from ledger.receipt import Event, Receipt
 from ledger.storage import INDEXES, Reader, compute_prefix_end, format_height
@@ -48,7 +48,6 @@ _MOVEMENTS: Final = INDEXES + b"t"
 _LISTS: Final = INDEXES + b"l"
 _DAY_BYTES: Final = 4
 _METER_BYTES: Final = 16
-_DAY_END: Final = 2 ** (8 * _DAY_BYTES) - 1
 _NOTHING: Final = encode(None)
 _NO_HOURS: Final = (0,) * HOURS
 
@@ -177,7 +176,7 @@ def scan_list(
 
 def get_days(from_ms: int, until_ms: int) -> range:
     """The days that a half-open period touches."""
-    return range(from_ms // DAY_MS, min(-(-until_ms // DAY_MS), _DAY_END))
+    return range(from_ms // DAY_MS, -(-until_ms // DAY_MS))
 
 
 class _Draft:
@@ -323,12 +322,7 @@ def _sum_by_hour(start_ms: int, interval_s: int, wh: Sequence[int]) -> Iterator[
 
 
 def _decode_hours(raw: bytes) -> list[Hours]:
-    return [group or _NO_HOURS for group in cast("tuple[Hours, ...]", _check_groups(decode(raw)))]
-
-
-def _check_groups(plain: Plain) -> Plain:
-    assert isinstance(plain, tuple), "an entry of hours is groups"
-    return plain
+    return [group or _NO_HOURS for group in cast("tuple[Hours, ...]", decode(raw))]
 
 
 def _flip(key: bytes) -> bytes:

@@ -9,9 +9,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from consensus.codec import decode_message
+from consensus.light_client import verify_commit
+from consensus.messages import ChainContext, CommitCertificate
+from consensus.validators import ValidatorSet
+from ledger.block import Block, compute_block_id
+from ledger.errors import Malformed, RuleViolated
 from ledger.primitives import PublicKey
 from ledger.storage import Reader
 from node import chain_store
+from node.candidates import check_body
 from p2p.messages import BLOCKS_ANSWER_BYTES
 
 BLOCKS_PER_REQUEST: Final = 64
@@ -104,3 +111,17 @@ def collect_blocks(reader: Reader, from_height: int, count: int) -> tuple[tuple[
             break
         items.append((block, certificate))
     return tuple(items)
+
+
+def check_certified(
+    block: Block, certificate_bytes: bytes, validators: ValidatorSet, context: ChainContext
+) -> CommitCertificate:
+    """The certificate is a quorum's word for this very block. Raises ``Rejected`` if it is not."""
+    certificate = decode_message(certificate_bytes)
+    if not isinstance(certificate, CommitCertificate) or certificate.height != block.header.height:
+        raise Malformed("certificate_of_another_height", type(certificate).__name__)
+    verify_commit(certificate, validators, context)
+    if compute_block_id(block.header) != certificate.block_id:
+        raise RuleViolated("certificate_of_another_block", certificate.block_id.hex())
+    check_body(block, certificate.block_id, block.header.time_ms)
+    return certificate

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,10 +159,7 @@ class Connection:
         if not self._writer.done():
             # The peer does not read: waiting for a polite end would keep its socket and our buffers. The writer is
             # not cancelled, since aiohttp shares one drain future between writers; it ends when the socket does.
-            connected: socket.socket | None = self._ws.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                if connected is not None:
-                    connected.shutdown(socket.SHUT_RDWR)
+            _shut_socket(self._ws)
             await asyncio.wait([self._writer], timeout=FAREWELL_TIMEOUT_MS / 1000)
         self._writer.cancel()
         self._log_failures(await asyncio.gather(self._writer, return_exceptions=True))
@@ -217,3 +215,12 @@ class Connection:
                 await self._ws.send_bytes(self._farewell)
         finally:
             await self._ws.close()
+
+
+def _shut_socket(ws: WebSocket) -> None:
+    # Through a duplicate, since the socket that a transport lends out cannot be shut on every event loop.
+    lent: socket.socket | None = ws.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        if lent is not None:
+            with socket.socket(fileno=os.dup(lent.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)

@@ -51,8 +51,11 @@ _logger = logging.getLogger(__name__)
 class NetworkHandler(Protocol):
     """Who hears of peers and messages. Called from the event loop, one call at a time, and must not block.
 
-    Up and down strictly alternate for a key. ``on_message`` may raise ``Rejected``: the peer is then disconnected
-    with that reason and loses score. Any other exception is our mistake: it is logged and ends that connection.
+    Up and down strictly alternate for a key. What was queued on a connection that went down, also on one that its
+    twin replaced, may be lost: whoever needs it heard says it again when the peer comes up.
+
+    ``on_message`` may raise ``Rejected``: the peer is then disconnected with that reason and loses score. Any other
+    exception is our mistake: it is logged and ends that connection.
     """
 
     def on_peer_up(self, key: PublicKey, height: int) -> None: ...

@@ -6,24 +6,24 @@ Owns the answers of ``chain_block``, ``chain_validators``, ``chain_parameters``,
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import cast
 
 from consensus.messages import CommitCertificate
 from ledger.block import Block, Header, compute_block_id
+from ledger.encoding import Plain, decode, encode
 from ledger.errors import Malformed, Rejected
 from ledger.fields import Json, to_json
 from ledger.genesis import VALIDATORS
 from ledger.merkle import compute_inclusion_proof
 from ledger.parameters import get_parameters
 from ledger.primitives import HASH_BYTES, Hash, compute_address, format_address
+from ledger.receipt import Receipt, decode_receipts
 from ledger.receipt import to_json as event_to_json
-from ledger.storage import STATE
+from ledger.storage import RECEIPTS, STATE, format_height
 from ledger.transaction import transaction_to_json
 from node import chain_store
 from node.queries.errors import NotFound
 from node.queries.view import JsonObject, View, read_bytes
-
-STATE_KEY_BYTES_MAX: Final = 256
 
 
 def chain_block(view: View, *, height: int | None = None, block_id: str | None = None) -> JsonObject:
@@ -35,8 +35,8 @@ def chain_block(view: View, *, height: int | None = None, block_id: str | None =
         if height is None:
             raise NotFound("block_not_found", block_id)
     block = _get_block(view, _read_height(view, height))
-    receipts = chain_store.get_receipts(view.reader, block.header.height, view.table)
-    return {**_show_place(view, block.header), "tx_ids": [receipt.tx_id.hex() for receipt in receipts]}
+    tx_ids: list[Json] = [tx_id.hex() for tx_id, _ in _read_plain_receipts(view, block.header.height)]
+    return {**_show_place(view, block.header), "tx_ids": tx_ids}
 
 
 def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
@@ -77,7 +77,7 @@ def find_transaction(view: View, *, tx_id: str) -> JsonObject | None:
     if place is None:
         return None
     header = chain_store.get_header(view.reader, place.height)
-    receipt = chain_store.get_receipts(view.reader, place.height, view.table)[place.index]
+    receipt = read_receipt(view, place)
     return {
         "tx_id": tx_id,
         "status": "committed",
@@ -120,7 +120,7 @@ def proof_state(view: View, *, key: str) -> JsonObject:
 
     ``key`` is the full key with its first byte, as ledger/storage.py documents it.
     """
-    raw_key = read_bytes(key, name="key", bytes_max=STATE_KEY_BYTES_MAX)
+    raw_key = read_bytes(key, name="key")
     if not raw_key.startswith(STATE):
         raise Malformed("state_key_invalid", "a key of the state begins with 73 (s)")
     tree = chain_store.load_tree(view.reader) if view.tree is None else view.tree
@@ -141,6 +141,12 @@ def read_tx_id(text: str) -> Hash:
     return Hash(read_bytes(text, name="tx_id", length=HASH_BYTES))
 
 
+def read_receipt(view: View, place: chain_store.TransactionPlace) -> Receipt:
+    """The receipt of one committed transaction, without making objects of its whole block's events."""
+    plain = _read_plain_receipts(view, place.height)[place.index]
+    return decode_receipts(encode((plain,)), view.table.events)[0]
+
+
 def show_header(header: Header) -> JsonObject:
     """The JSON form of a header: hashes as hex."""
     return cast(JsonObject, to_json(header))
@@ -155,6 +161,13 @@ def show_certificate(certificate: CommitCertificate) -> JsonObject:
         "block_id": certificate.block_id.hex(),
         "signatures": [{"voter": one.voter.hex(), "signature": one.signature.hex()} for one in certificate.signatures],
     }
+
+
+def _read_plain_receipts(view: View, height: int) -> tuple[tuple[bytes, Plain], ...]:
+    """(Transaction id, events in their plain form) of a block that must be there."""
+    raw = view.reader.get(RECEIPTS + format_height(height))
+    assert raw is not None, "a block is written with its receipts"
+    return cast("tuple[tuple[bytes, Plain], ...]", decode(raw))
 
 
 def _read_height(view: View, height: int | None) -> int:

@@ -6,25 +6,24 @@ Owns the answers of ``participant_get`` and ``participant_list``.
 from __future__ import annotations
 
 from contracts_native.participants import PARTICIPANTS, Participant, Role
-from ledger.errors import Malformed
-from ledger.primitives import ADDRESS_BYTES, Address, format_address, parse_address
+from ledger.primitives import Address, format_address, parse_address
 from node.queries.errors import NotFound
-from node.queries.view import LIMIT_DEFAULT, JsonObject, View, make_page, merge_json, scan_from
+from node.queries.view import LIMIT_DEFAULT, JsonObject, Limit, View, make_page, merge_json, scan_objects
 
 
 def participant_get(view: View, *, participant: str) -> JsonObject:
     """A participant: key in force, roles, registrar, KYC status. Raises ``NotFound``."""
     address = parse_address(participant)
-    return _show(address, get_known_participant(view, address))
+    return _show((address, get_known_participant(view, address)))
 
 
 def participant_list(
-    view: View, *, role: str | None = None, limit: int = LIMIT_DEFAULT, cursor: str | None = None
+    view: View, *, role: Role | None = None, limit: Limit = LIMIT_DEFAULT, cursor: str | None = None
 ) -> JsonObject:
     """Participants by address, perhaps only those with a role."""
-    wanted = None if role is None else _read_role(role)
-    rows = scan_from(view, PARTICIPANTS, (), cursor)
-    return make_page(rows, limit, _show, keep=lambda one: wanted is None or wanted in one.roles).to_json("participants")
+    rows = scan_objects(view, PARTICIPANTS, (), cursor)
+    page = make_page(rows, limit, _show, keep=lambda row: role is None or role in row[1].roles)
+    return page.to_json("participants")
 
 
 def get_known_participant(view: View, address: Address) -> Participant:
@@ -35,13 +34,5 @@ def get_known_participant(view: View, address: Address) -> Participant:
     return found
 
 
-def _read_role(text: str) -> Role:
-    try:
-        return Role(text)
-    except ValueError as error:
-        raise Malformed("role_unknown", ascii(text[:60])) from error
-
-
-def _show(key: bytes, participant: Participant) -> JsonObject:
-    assert len(key) == ADDRESS_BYTES
-    return merge_json({"participant": format_address(Address(key))}, participant)
+def _show(row: tuple[bytes, Participant]) -> JsonObject:
+    return merge_json({"participant": format_address(Address(row[0]))}, row[1])

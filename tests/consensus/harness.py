@@ -340,6 +340,7 @@ class Net:
         self.faults = Faults()
         self.busy = busy  # transactions always wait
         self.crash_percent = 0  # chance, at each input, of a crash in the midst of its effects
+        self.effects_before_crash = -1  # node 0 crashes once it has performed so many
         self.now_ms = START_MS
         self.notary = Notary()
         self.decided: dict[int, Hash] = {}
@@ -437,6 +438,9 @@ class Net:
         cut = len(effects)
         if effects and self.random.randrange(100) < self.crash_percent:
             cut = self.random.randrange(len(effects) + 1)
+        if node.number == 0 and 0 <= self.effects_before_crash <= len(effects):
+            cut = self.effects_before_crash
+        self.effects_before_crash -= len(effects) if node.number == 0 else 0
         for effect in effects[:cut]:
             self._perform(node, effect)
         if cut < len(effects):

@@ -84,17 +84,22 @@ def test_restart_in_a_later_round_resumes_there_and_waits_again() -> None:
     assert solo.prevote(None, 0, 1, round_=1).precommits == [(0, None), (1, None)]
 
 
-@pytest.mark.parametrize("cut", range(12))
-def test_journal_cut_after_any_frame_leads_to_no_second_word(cut: int) -> None:
-    solo = Solo().start().propose(A).prevote(A, 0, 1).precommit(None, 0, 1).elapse(Step.PRECOMMIT)
-    solo.propose(A, round_=1, valid_round=0).prevote(None, 0, 1, round_=1).elapse(Step.PREVOTE, round_=1)
-    del solo.frames[cut:]
-    recorded = replay(solo.frames)
-    solo.notary = type(solo.notary)()  # what the cut frames guarded was never sent
-    solo.restart().tell(TransactionsAvailable(solo.now_ms)).propose(A).propose(B, round_=1).prevote(A, 0, 1).elapse(
-        Step.PROPOSE
-    )
-    assert recorded is None or solo.state.locked_round >= recorded.locked_round
+@pytest.mark.parametrize("count", range(70))
+def test_power_cut_after_any_effect_breaks_no_promise(count: int) -> None:
+    net = Net(4, seed=count)
+    net.effects_before_crash = count
+    net.run(2_500)
+    assert net[0].epoch == 1
+    net.heal().run_until(4, within_ms=30_000)
+
+
+@pytest.mark.parametrize("count", range(30))
+def test_power_cut_of_a_lone_validator_after_any_effect_breaks_no_promise(count: int) -> None:
+    net = Net(1, seed=count)
+    net.effects_before_crash = count
+    net.run(6_000)
+    assert net[0].epoch == 1
+    net.heal().run_until(5, within_ms=30_000)
 
 
 def test_body_without_a_state_after_it_was_never_spoken_of() -> None:

@@ -16,6 +16,7 @@ from consensus.messages import (
     DuplicateProposal,
     DuplicateVote,
     Message,
+    Payload,
     PolkaCertificate,
     PolkaSignature,
     Precommit,
@@ -134,7 +135,7 @@ def test_no_two_payloads_or_chains_share_signed_bytes() -> None:
         Precommit(HEIGHT, 1, ID),
         Precommit(HEIGHT, 1, None),
     ]
-    payloads = [*votes, Proposal(HEIGHT, 1, ID, -1, 5), Proposal(HEIGHT, 1, ID, -1, 6)]
+    payloads: list[Payload] = [*votes, Proposal(HEIGHT, 1, ID, -1, 5), Proposal(HEIGHT, 1, ID, -1, 6)]
     contexts = [
         CONTEXT,
         ChainContext("other", CONTEXT.genesis_hash),

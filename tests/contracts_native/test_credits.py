@@ -27,10 +27,9 @@ from contracts_native.credits import (
     compute_credit_sums,
     give,
 )
-from contracts_native.participants import PARTICIPANTS, Role
 from ledger.errors import NotPermitted
 from ledger.fields import INTEGER_MAX
-from ledger.primitives import Address, format_address
+from ledger.primitives import format_address
 from ledger.transaction import Payload
 from tests.contracts_native.harness import (
     ADMIN,
@@ -41,7 +40,6 @@ from tests.contracts_native.harness import (
     RIVAL,
     STRANGER,
     UTILITY,
-    Person,
     World,
 )
 from tests.contracts_native.money import balance, check_credits_conserved, pay_in
@@ -251,12 +249,3 @@ def test_the_audit_notices_a_credit_from_nowhere(world: World) -> None:
     give(world.state, ALICE.address, 1)
     with pytest.raises(AssertionError):
         check_credits_conserved(world.state)
-
-
-def test_the_people_of_these_tests_have_the_roles_that_they_rely_on(world: World) -> None:
-    def roles(person: Person) -> tuple[Role, ...]:
-        return PARTICIPANTS.get(world.state, Address(person.address)).roles
-
-    assert roles(FULFILMENT) == (Role.FULFILMENT,)
-    assert roles(BOB) == (Role.CONSUMER,)
-    assert ISSUERS.find(world.state, RIVAL.address) is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts_native.lots import (
@@ -256,6 +256,7 @@ def test_a_transaction_has_a_limit_of_slices() -> None:
 weights = st.lists(st.integers(1, 10**6), min_size=1, max_size=256)
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.integers(1, 10**12), weights)
 def test_parts_by_largest_remainder_sum_exactly_and_are_fair_to_one_watt_hour(wh: int, parts: list[int]) -> None:
     shares = [(Address(index.to_bytes(20, "big")), weight) for index, weight in enumerate(parts)]

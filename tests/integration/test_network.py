@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,6 +41,7 @@ from p2p.session import FrameToSend, LocalNode, Role, Session
 from tests.p2p.dialogue import make_local
 
 WAIT_SECONDS = 10
+ENDINGS = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
 NODES = [make_local(seed) for seed in (1, 2, 3)]
 KEYS = [node.public_key for node in NODES]
 STRANGER = make_local(9)
@@ -57,10 +59,12 @@ class Recorder:
         self.downs: list[tuple[PublicKey, str]] = []
         self.messages: list[tuple[PublicKey, PeerMessage]] = []
         self.judge: Callable[[PeerMessage], None] = lambda _message: None
+        self.greet: Callable[[PublicKey], object] = lambda _key: None
         self._heard = asyncio.Event()
 
     def on_peer_up(self, key: PublicKey, height: int) -> None:
         self.ups.append((key, height))
+        self.greet(key)
         self._heard.set()
 
     def on_peer_down(self, key: PublicKey, reason: str) -> None:
@@ -225,7 +229,7 @@ async def test_sending_to_a_peer_that_is_not_connected_says_so() -> None:
         assert network.broadcast(HeightStatus(1)) == 0
 
 
-async def test_two_nodes_that_dial_each_other_keep_one_connection_dialled_by_the_lower_key() -> None:
+async def test_two_nodes_that_dial_each_other_end_with_one_connection_that_works_both_ways() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -233,12 +237,28 @@ async def test_two_nodes_that_dial_each_other_keep_one_connection_dialled_by_the
     earlier = make_network(NODES[0], first, known=[PeerAddress(KEYS[1], "127.0.0.1", port)])
     async with running(earlier):
         later = make_network(NODES[1], second, port=port, known=[get_address(earlier, KEYS[0])])
+        # What was queued on a connection that lost to its twin is gone: a node speaks again whenever a peer comes up.
+        first.greet = lambda key: earlier.send(key, HeightStatus(1))
+        second.greet = lambda key: later.send(key, HeightStatus(2))
         async with running(later):
+            await first.wait_until(lambda: (KEYS[1], HeightStatus(2)) in first.messages)
+            await second.wait_until(lambda: (KEYS[0], HeightStatus(1)) in second.messages)
             await first.wait_for_peers(KEYS[1])
             await second.wait_for_peers(KEYS[0])
-            assert later.send(KEYS[0], HeightStatus(1))
-            await first.wait_until(lambda: (KEYS[1], HeightStatus(1)) in first.messages)
-            assert len(earlier.peers()) == len(later.peers()) == 1
+
+
+async def test_a_second_connection_of_the_same_dialler_replaces_the_first() -> None:
+    handler = Recorder()
+    network = make_network(NODES[0], handler)
+    async with running(network), raw_peer(network, NODES[1]) as old, raw_peer(network, NODES[1]) as new:
+        await old.shake_hands()
+        await handler.wait_for_peers(KEYS[1])
+        await new.shake_hands()
+        assert await old.read_farewell() == "duplicate_connection"
+        assert handler.ups == [(KEYS[1], 0), (KEYS[1], 0)]
+        assert handler.downs == [(KEYS[1], "duplicate_connection")]
+        await new.ws.send_bytes(encode_frame(HeightStatus(1)))
+        await handler.wait_until(lambda: handler.messages == [(KEYS[1], HeightStatus(1))])
 
 
 async def test_a_node_that_restarts_is_found_again_without_help() -> None:
@@ -428,7 +448,11 @@ async def test_a_peer_that_stops_reading_loses_transactions_first_and_then_its_c
         while network.send(KEYS[1], vote):
             pass
         await handler.wait_until(lambda: handler.downs == [(KEYS[1], "consensus_queue_full")])
-    assert network.refusals["consensus_queue_full"] == 1
+        assert network.refusals["consensus_queue_full"] == 1
+        async with asyncio.timeout(WAIT_SECONDS):
+            await network.stop()  # the peer still does not read: the socket is shut by force
+            while (message := await raw.ws.receive()).type not in ENDINGS:
+                assert message.type is aiohttp.WSMsgType.BINARY
 
 
 async def test_requests_that_are_no_websocket_get_a_clean_answer() -> None:
@@ -504,7 +528,6 @@ async def test_a_peer_that_vanishes_without_a_word_goes_down() -> None:
     async with running(network), raw_peer(network, NODES[1]) as raw:
         await raw.shake_hands()
         await handler.wait_for_peers(KEYS[1])
-        connected = raw.ws.get_extra_info("socket")
-        assert connected is not None
-        connected.shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(raw.ws.get_extra_info("socket").fileno())) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
         await handler.wait_until(lambda: handler.downs == [(KEYS[1], "connection_lost")])

@@ -155,6 +155,12 @@ def test_a_proof_mirrored_back_is_refused() -> None:
     assert get_refusal(bob.receive(own_proof, START_MS)) == "peer_signature_invalid"
 
 
+def test_a_proof_signed_for_the_other_role_is_refused() -> None:
+    turned = dataclasses.replace(ALICE, sign=lambda data: ALICE.sign(data.replace(b"\xa7dialler", b"\xa8listener")))
+    dialogue = Dialogue(make_session(turned, Role.DIALLER), make_session(BOB, Role.LISTENER))
+    assert "peer_signature_invalid" in dialogue.get_reasons()[1]
+
+
 def test_a_hello_changed_on_the_way_breaks_the_proof() -> None:
     alice, bob = make_session(ALICE, Role.DIALLER), make_session(BOB, Role.LISTENER)
     altered = Hello(ALICE.chain_id, ALICE.genesis_hash, ALICE.public_key, ALICE.public_key[::-1], "node-1", 8, 8601)

@@ -1,0 +1,265 @@
+"""The way from a home directory to a running node, and back: opens everything, runs until told to stop, closes.
+
+Touches the world. ``python -m node.launch HOME`` is what a test network starts: it imports no command line, so that
+a node is up quickly and small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from consensus.messages import ChainContext
+from consensus.parameters import ConsensusParameters
+from contracts_native.table import load_table
+from ledger.errors import CorruptStore, Rejected
+from ledger.genesis import GenesisDocument, compute_genesis_hash, read_genesis
+from ledger.primitives import PublicKey
+from ledger.storage import Reader
+from ledger.transaction import TransactionTable
+from node import chain_store, logs
+from node.chain_store import compute_genesis_batch
+from node.config import NodeConfig, read_config
+from node.core import Core, CoreConfig
+from node.errors import LocalError, get_disk_reason
+from node.journal import Journal
+from node.keystore import SigningKey, load_signing_key
+from node.leveldb_store import LevelDbStore
+from node.rpc import RpcServer
+from node.runtime import NodeParts, PeerSettings, Runtime, open_store
+from p2p.peers import PeerAddress
+from p2p.session import LocalNode
+
+STORE_NAME: Final = "state"
+JOURNAL_NAME: Final = "journal"
+FOLLOWER_JOURNAL_NAME: Final = "journal.follower"  # a follower signs nothing; its journal stays empty
+GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
+
+_log = logs.Log("launch")
+
+
+class LaunchError(LocalError):
+    """The node cannot start from this home.
+
+    Reasons: ``genesis_missing``, ``genesis_not_usable``, ``genesis_of_another_chain``, ``store_corrupt``,
+    ``address_not_usable``, ``optimised_python_not_allowed``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNode:
+    """Everything of a home that is open, before the event loop begins."""
+
+    config: NodeConfig
+    document: GenesisDocument
+    key: SigningKey
+    table: TransactionTable
+    store: LevelDbStore
+    journal: Journal
+    core: Core
+    is_validator: bool
+
+    def close(self) -> None:
+        """Let go of the files; for a node that never ran."""
+        self.journal.close()
+        self.store.close()
+
+
+def read_genesis_file(path: Path) -> GenesisDocument:
+    """The genesis document in a file. Raises ``LaunchError``."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(GENESIS_BYTES_MAX + 1)
+        if len(data) > GENESIS_BYTES_MAX:
+            raise LaunchError("genesis_not_usable", f"{path}: at most {GENESIS_BYTES_MAX} bytes")
+        return read_genesis(json.loads(data))
+    except FileNotFoundError:
+        raise LaunchError("genesis_missing", path) from None
+    except OSError as error:
+        raise LaunchError(get_disk_reason(error, otherwise="genesis_not_usable"), f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise LaunchError("genesis_not_usable", f"{path}: not JSON") from None
+    except Rejected as error:
+        raise LaunchError("genesis_not_usable", f"{path}: {error}") from None
+
+
+def open_node(home: Path, *, passphrase: str | None = None, has_new_journal: bool = False) -> OpenNode:
+    """Open a home. ``has_new_journal``: sign although the journal is gone. Raises ``LocalError``."""
+    config = read_config(home)
+    logs.configure(config.log_level, config.log_format)
+    document = read_genesis_file(config.genesis_file)
+    key = load_signing_key(config.key_file, passphrase)
+    table = load_table()
+    store = LevelDbStore(config.chain_directory / STORE_NAME)
+    try:
+        journal, frames, may_sign = _open_chain(config, document, store, table, has_new_journal=has_new_journal)
+        try:
+            is_validator = chain_store.read_validators(store).find_index(key.public_key) is not None
+            core = _make_core(config, store, table, key if is_validator and may_sign else None, frames)
+        except (CorruptStore, LocalError):
+            journal.close()
+            raise
+    except CorruptStore as error:
+        store.close()
+        raise LaunchError("store_corrupt", error) from error
+    except LocalError:
+        store.close()
+        raise
+    return OpenNode(config, document, key, table, store, journal, core, is_validator and may_sign)
+
+
+def _open_chain(
+    config: NodeConfig,
+    document: GenesisDocument,
+    store: LevelDbStore,
+    table: TransactionTable,
+    *,
+    has_new_journal: bool,
+) -> tuple[Journal, list[bytes], bool]:
+    """The journal, its frames, and whether the node may sign by it. A new store gets its first state."""
+    path = config.chain_directory / JOURNAL_NAME
+    is_new = chain_store.is_empty(store)
+    may_sign = is_new or has_new_journal or path.exists()
+    if not may_sign:
+        # What it signed before is not known any more: a second vote could contradict the first.
+        _log.warning(
+            "journal missing: this node follows and signs nothing",
+            journal=path,
+            remedy="once the chain is past every height it can have voted in, start it once with --new-journal",
+        )
+        path = path.with_name(FOLLOWER_JOURNAL_NAME)
+    # The journal is there before the first state, so that a store without one always means a lost journal.
+    journal, frames = Journal.open(path)
+    try:
+        open_store(store, lambda: compute_genesis_batch(document, table))
+        stored = chain_store.read_genesis_document(store)
+    except Rejected as error:
+        journal.close()
+        raise LaunchError("genesis_not_usable", f"{config.genesis_file}: {error}") from error
+    except (CorruptStore, LocalError):
+        journal.close()
+        raise
+    if stored != document:
+        journal.close()
+        raise LaunchError("genesis_of_another_chain", f"{config.genesis_file}: the store has {stored.chain_id}")
+    return journal, frames, may_sign
+
+
+def _make_core(
+    config: NodeConfig, store: Reader, table: TransactionTable, key: SigningKey | None, frames: list[bytes]
+) -> Core:
+    settings = CoreConfig(
+        own_key=None if key is None else key.public_key,
+        sign=None if key is None else key.sign,
+        consensus=ConsensusParameters(
+            block_interval_ms=config.block_interval_ms,
+            heartbeat_ms=max(config.heartbeat_ms, config.block_interval_ms),
+        ),
+        mempool_transactions_max=config.mempool_transactions_max,
+        mempool_bytes_max=config.mempool_bytes_max,
+    )
+    return Core(settings, store, table, journal_frames=frames)
+
+
+def make_runtime(node: OpenNode) -> Runtime:
+    """The runtime of an opened home, ready to start."""
+    config, core = node.config, node.core
+    context: ChainContext = core.context
+    allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
+    founders = frozenset(one.public_key for one in node.document.validators)
+
+    def is_allowed(key: PublicKey) -> bool:
+        return key in allowed or key in founders or core.validators.find_index(key) is not None
+
+    return Runtime(
+        NodeParts(
+            moniker=config.moniker,
+            own_key=node.key.public_key,
+            is_validator=node.is_validator,
+            core=core,
+            store=node.store,
+            journal=node.journal,
+            table=node.table,
+        ),
+        PeerSettings(
+            local=LocalNode(
+                node.key.public_key,
+                node.key.sign,
+                context.chain_id,
+                compute_genesis_hash(node.document),
+                config.moniker,
+            ),
+            host=config.p2p_host,
+            port=config.p2p_port,
+            addresses=[PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers],
+            is_allowed=is_allowed,
+        ),
+    )
+
+
+async def serve(node: OpenNode) -> None:
+    """Run until a signal, or until the node cannot go on. Raises ``LocalError``."""
+    runtime = make_runtime(node)
+    config = node.config
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    server = RpcServer(runtime, host=config.rpc_host, port=config.rpc_port)
+    try:
+        await _bind(runtime.start(), f"{config.p2p_host}:{config.p2p_port}")
+        await _bind(server.start(), f"{config.rpc_host}:{config.rpc_port}")
+        _log.info(
+            "node ready", moniker=config.moniker, rpc=server.port, p2p=runtime.p2p_port, height=node.core.header.height
+        )
+        stopped = asyncio.ensure_future(runtime.wait_stopped())
+        signalled = asyncio.ensure_future(told.wait())
+        await asyncio.wait((stopped, signalled), return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+        error = stopped.result() if stopped.done() else None
+        stopped.cancel()
+    finally:
+        await server.stop()
+        await runtime.stop()
+    if error is not None:
+        raise error
+    _log.info("node stopped", height=node.core.header.height)
+
+
+def run_node(home: Path, *, passphrase: str | None = None, has_new_journal: bool = False) -> None:
+    """Run the node of a home until SIGTERM or SIGINT. Raises ``LocalError`` when it cannot start or go on."""
+    if not __debug__:
+        # Assertions are how our own mistakes stop a node before it signs something wrong.
+        raise LaunchError("optimised_python_not_allowed", "start it without -O")
+    asyncio.run(serve(open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)))
+
+
+async def _bind(work: Awaitable[None], address: str) -> None:
+    try:
+        await work
+    except OSError as error:
+        raise LaunchError("address_not_usable", f"{address}: {error.strerror or error}") from error
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m node.launch HOME``; the exit status is 0, or 2 with one line on stderr."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m node.launch HOME\n")
+        return 2
+    try:
+        run_node(Path(arguments[0]), passphrase=os.environ.get("WATTPRINT_PASSPHRASE"))
+    except LocalError as error:
+        sys.stderr.write(f"wattprint: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

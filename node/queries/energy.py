@@ -1,0 +1,249 @@
+"""Questions about energy: balances, slices, lots and claims.
+
+Owns the answers of ``energy_balance``, ``energy_slices``, ``lot_get``, ``claim_get`` and ``claim_list``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, cast
+
+from contracts_native.claims import CLAIMS, Claim, ClaimStatus
+from contracts_native.lots import Lot, Slice, SliceStatus, get_slices_at
+from contracts_native.sites import Technology
+from ledger.errors import Rejected
+from ledger.fields import Json, to_json
+from ledger.parameters import get_parameters
+from ledger.primitives import Address, format_address, parse_address
+from node import chain_store, index
+from node.index import DAY_MS, HOUR_MS, Holding, List
+from node.queries.errors import NotFound
+from node.queries.lot_ids import get_known_lot, iterate_lots, parse_lot_id, show_lot_id
+from node.queries.participants import get_known_participant
+from node.queries.sites import get_known_site
+from node.queries.view import (
+    LIMIT_DEFAULT,
+    JsonObject,
+    Limit,
+    Period,
+    TimeMs,
+    View,
+    make_page,
+    merge_json,
+    read_cursor,
+    read_id,
+    read_optional_address,
+    read_period,
+    scan_objects,
+)
+
+EXPIRED_DAYS_READ_MAX: Final = 50_000  # meters' days whose lots are past their lifetime
+_DAY, _METER, _NUMBER = 4, 16, 8
+_CURSOR_BYTES: Final = _DAY + _METER + 2 * _NUMBER  # day, meter, start of the lot, first Wh of the slice
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSlice:
+    """A slice with the lot that it is part of."""
+
+    lot: Lot
+    slice: Slice
+
+
+def energy_balance(view: View, *, holder: str) -> JsonObject:
+    """What a participant has, in Wh by status. Raises ``NotFound``.
+
+    ``active_wh``: held and not past its lifetime. ``claimed_wh``: used for this participant, whoever held it.
+    ``claimed_for_others_wh``: what it held and used for others, where it counts as claimed.
+    """
+    address = parse_address(holder)
+    get_known_participant(view, address)
+    sums = index.get_balance(view.reader, address)
+    expired_wh = _compute_expired_wh(view, address)
+    return {
+        "holder": holder,
+        "active_wh": sums.held - expired_wh,
+        "expired_wh": expired_wh,
+        "claimed_wh": sums.claimed,
+        "claimed_for_others_wh": sums.used_for_others,
+    }
+
+
+def energy_slices(
+    view: View,
+    *,
+    holder: str,
+    site: str | None = None,
+    technology: Technology | None = None,
+    zone: str | None = None,
+    from_ms: TimeMs | None = None,
+    until_ms: TimeMs | None = None,
+    status: SliceStatus | None = None,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> JsonObject:
+    """The slices that a participant holds or has used, of lots that start in a period. Raises ``NotFound``."""
+    address = parse_address(holder)
+    get_known_participant(view, address)
+    site_id = None if site is None else read_id(site, name="site")
+    if site_id is not None:
+        get_known_site(view, site_id)
+
+    def keep(one: HeldSlice) -> bool:
+        return (
+            site_id in (None, one.lot.site)
+            and technology in (None, one.lot.technology)
+            and zone in (None, one.lot.zone)
+            and status in (None, one.slice.status)
+        )
+
+    rows = _iterate_slices(view, address, read_period(from_ms, until_ms), cursor)
+    return {"holder": holder, **make_page(rows, limit, _show_held_slice, keep=keep).to_json("slices")}
+
+
+def lot_get(view: View, *, lot: str) -> JsonObject:
+    """A lot, and the slices that partition it now. ``lot`` is ``meter:start_ms:version``. Raises ``NotFound``."""
+    found = get_known_lot(view, parse_lot_id(lot))
+    return {**show_lot(found), "slices": show_slices(view, found)}
+
+
+def claim_get(view: View, *, claim: str) -> JsonObject:
+    """A claim with its slices. Raises ``NotFound`` (``claim_not_found``)."""
+    claim_id = read_id(claim, name="claim")
+    found = CLAIMS.find(view.state, claim_id)
+    if found is None:
+        raise NotFound("claim_not_found", claim)
+    slices: list[Json] = [
+        {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh} for ref in found.slices
+    ]
+    return {**_show_claim((claim_id, found)), "slices": slices}
+
+
+def claim_list(
+    view: View,
+    *,
+    beneficiary: str | None = None,
+    claimant: str | None = None,
+    status: ClaimStatus | None = None,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> JsonObject:
+    """Claims without their slices: of a beneficiary or a claimant oldest first, otherwise by id."""
+    for_whom, by_whom = read_optional_address(beneficiary), read_optional_address(claimant)
+
+    def keep(row: tuple[bytes, Claim]) -> bool:
+        one = row[1]
+        return for_whom in (None, one.beneficiary) and by_whom in (None, one.claimant) and status in (None, one.status)
+
+    lists = ((List.CLAIMS_OF_BENEFICIARY, for_whom), (List.CLAIMS_OF_CLAIMANT, by_whom))
+    return make_page(scan_objects(view, CLAIMS, lists, cursor), limit, _show_claim, keep=keep).to_json("claims")
+
+
+def show_lot(lot: Lot) -> JsonObject:
+    """What is known of a lot, whoever holds it."""
+    return {
+        **show_lot_id(lot.lot),
+        "meter": lot.lot.meter.hex(),
+        "site": lot.site.hex(),
+        "technology": lot.technology.value,
+        "zone": lot.zone,
+        "start_ms": lot.start_ms,
+        "end_ms": lot.end_ms,
+        "wh": lot.wh,
+        "shares": [[format_address(holder), weight] for holder, weight in lot.shares],
+    }
+
+
+def show_slices(view: View, lot: Lot) -> list[Json]:
+    """The slices of a lot as they stand at the head."""
+    return [_show_slice(one) for one in get_slices_at(view.state, lot.lot, time_ms=get_head_time_ms(view))]
+
+
+def get_head_time_ms(view: View) -> int:
+    """Block time of the head."""
+    return chain_store.get_header(view.reader, chain_store.read_head_height(view.reader)).time_ms
+
+
+def _compute_expired_wh(view: View, holder: Address) -> int:
+    """What a holder kept until its lots were past their lifetime; reads only days that are that old."""
+    last_end_ms = get_head_time_ms(view) - get_parameters(view.state).lot_lifetime_s * 1_000
+    if last_end_ms <= 0:
+        return 0
+    expired_wh = 0
+    old = index.scan_holder(view.reader, holder, index.get_days(0, last_end_ms))
+    for count, (day, meter, holding) in enumerate(old):
+        if count == EXPIRED_DAYS_READ_MAX:
+            raise Rejected("balance_too_large_to_sum", format_address(holder))
+        for hour, held_wh in enumerate(holding.held):
+            start_ms = day * DAY_MS + hour * HOUR_MS
+            if start_ms + HOUR_MS <= last_end_ms:
+                expired_wh += held_wh
+            elif held_wh and start_ms < last_end_ms:  # lots of a quarter-hour: some have ended, some have not
+                period = Period(start_ms, start_ms + HOUR_MS)
+                expired_wh += sum(
+                    one.slice.end_wh - one.slice.first_wh
+                    for one in _list_slices(view, holder, meter, period)
+                    if one.slice.status is SliceStatus.EXPIRED
+                )
+    return expired_wh
+
+
+def _iterate_slices(
+    view: View, holder: Address, period: Period, cursor: str | None
+) -> Iterator[tuple[bytes, HeldSlice]]:
+    """Slices by day, meter, lot and place in the lot. The index tells which hours are worth looking at."""
+    past = read_cursor(cursor, length=_CURSOR_BYTES)
+    days = index.get_days(period.start_ms, period.end_ms)
+    first_meter = b""
+    if past is not None:
+        first_day = int.from_bytes(past[:_DAY], "big")
+        if first_day >= days.start:
+            days, first_meter = range(first_day, days.stop), past[_DAY : _DAY + _METER]
+    for day, meter, holding in index.scan_holder(view.reader, holder, days, first_meter=first_meter):
+        for hour in _list_hours(holding):
+            start_ms = day * DAY_MS + hour * HOUR_MS
+            within = Period(max(start_ms, period.start_ms), min(start_ms + HOUR_MS, period.end_ms))
+            for one in _list_slices(view, holder, meter, within):
+                numbers = one.lot.start_ms.to_bytes(_NUMBER, "big") + one.slice.first_wh.to_bytes(_NUMBER, "big")
+                key = day.to_bytes(_DAY, "big") + meter + numbers
+                if past is None or key > past:
+                    yield key, one
+
+
+def _list_slices(view: View, holder: Address, meter: bytes, period: Period) -> list[HeldSlice]:
+    time_ms = get_head_time_ms(view)
+    return [
+        HeldSlice(lot, one)
+        for lot in iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms)
+        for one in get_slices_at(view.state, lot.lot, time_ms=time_ms)
+        if one.holder == holder
+    ]
+
+
+def _list_hours(holding: Holding) -> list[int]:
+    """The hours in which a holder has slices, or had some and used them."""
+    columns = zip(holding.held, holding.claimed, holding.used_for_others, strict=True)
+    return [hour for hour, statuses in enumerate(columns) if any(statuses)]
+
+
+def _show_held_slice(one: HeldSlice) -> JsonObject:
+    return {
+        **show_lot_id(one.lot.lot),
+        "site": one.lot.site.hex(),
+        "technology": one.lot.technology.value,
+        "zone": one.lot.zone,
+        "start_ms": one.lot.start_ms,
+        "end_ms": one.lot.end_ms,
+        **_show_slice(one.slice),
+    }
+
+
+def _show_slice(one: Slice) -> JsonObject:
+    return {**cast(JsonObject, to_json(one)), "wh": one.end_wh - one.first_wh}
+
+
+def _show_claim(row: tuple[bytes, Claim]) -> JsonObject:
+    shown = merge_json({"claim": row[0].hex(), "is_hourly": row[1].is_hourly}, row[1], slices_count=len(row[1].slices))
+    del shown["slices"]
+    return shown

@@ -1,0 +1,134 @@
+"""Questions about what meters measured.
+
+Owns the answer of ``reading_list``: one row an interval, with what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from contracts_native.claims import get_claimed_wh
+from contracts_native.lots import FIRST_VERSION, LotId
+from contracts_native.meters import Channel
+from contracts_native.readings import (
+    IntervalState,
+    ReportRecord,
+    find_report_after,
+    find_report_at,
+    get_interval_state,
+)
+from ledger.errors import Malformed
+from node.queries.lot_ids import format_lot_id
+from node.queries.sites import get_known_meter
+from node.queries.view import (
+    LIMIT_DEFAULT,
+    JsonObject,
+    Limit,
+    Period,
+    TimeMs,
+    View,
+    make_page,
+    read_cursor,
+    read_id,
+    read_period,
+)
+
+CURSOR_BYTES = 9  # place of the channel, start of the interval
+CHANNELS_IN_ORDER = (Channel.CONSUMPTION, Channel.PRODUCTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One interval of an accepted report. ``claimed_wh`` is what hourly claims set against it (consumption)."""
+
+    channel: Channel
+    report: ReportRecord
+    start_ms: int
+    wh: int
+    state: IntervalState
+    claimed_wh: int
+
+
+def reading_list(
+    view: View,
+    *,
+    meter: str,
+    channel: Channel | None = None,
+    from_ms: TimeMs | None = None,
+    until_ms: TimeMs | None = None,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> JsonObject:
+    """What a meter measured in the intervals that start in a period, and what became of each. Raises ``NotFound``.
+
+    State: ``minted`` (with its lot, unless the interval produced nothing), ``quarantined``, ``not_minted`` or
+    ``recorded`` (consumption, with what hourly claims set against it).
+    """
+    meter_id = read_id(meter, name="meter")
+    get_known_meter(view, meter_id)
+    rows = _iterate_rows(view, meter_id, channel, read_period(from_ms, until_ms), cursor)
+    page = make_page(rows, limit, lambda interval: _show(meter_id, interval))
+    return {"meter": meter, **page.to_json("readings")}
+
+
+def iterate_intervals(view: View, meter: bytes, channel: Channel, period: Period) -> Iterator[Interval]:
+    """The accepted intervals of a channel that start in a period, in the order of time."""
+    report = find_report_at(view.state, meter, channel, period.start_ms)
+    if report is None:
+        report = find_report_after(view.state, meter, channel, period.start_ms)
+    while report is not None and report.start_ms < period.end_ms:
+        yield from _iterate_report(view, meter, channel, report, period)
+        report = find_report_after(view.state, meter, channel, report.start_ms)
+
+
+def _iterate_report(
+    view: View, meter: bytes, channel: Channel, report: ReportRecord, period: Period
+) -> Iterator[Interval]:
+    claimed_wh = get_claimed_wh(view.state, meter, report) if channel is Channel.CONSUMPTION else ()
+    quarantined = frozenset(report.quarantined)
+    length_ms = report.interval_s * 1_000
+    first = max(0, -((report.start_ms - period.start_ms) // length_ms))
+    for index in range(first, len(report.values_wh)):
+        start_ms = report.start_ms + index * length_ms
+        if start_ms >= period.end_ms:
+            return
+        state = get_interval_state(channel, report.flag, is_quarantined=index in quarantined)
+        yield Interval(
+            channel, report, start_ms, report.values_wh[index], state, claimed_wh[index] if claimed_wh else 0
+        )
+
+
+def _iterate_rows(
+    view: View, meter: bytes, channel: Channel | None, period: Period, cursor: str | None
+) -> Iterator[tuple[bytes, Interval]]:
+    past = read_cursor(cursor, length=CURSOR_BYTES)
+    first_place = 0 if past is None else past[0]
+    if first_place >= len(CHANNELS_IN_ORDER):
+        raise Malformed("cursor_invalid", cursor or "")
+    for place, one in enumerate(CHANNELS_IN_ORDER):
+        if channel not in (None, one) or place < first_place:
+            continue
+        start_ms = period.start_ms
+        if past is not None and place == first_place:
+            start_ms = max(start_ms, int.from_bytes(past[1:], "big") + 1)
+        for interval in iterate_intervals(view, meter, one, Period(start_ms, period.end_ms)):
+            yield bytes([place]) + interval.start_ms.to_bytes(8, "big"), interval
+
+
+def _show(meter: bytes, interval: Interval) -> JsonObject:
+    is_minted = interval.state is IntervalState.MINTED and interval.wh > 0
+    lot = format_lot_id(LotId(meter, interval.start_ms, FIRST_VERSION)) if is_minted else None
+    shown: JsonObject = {
+        "channel": interval.channel.value,
+        "start_ms": interval.start_ms,
+        "interval_s": interval.report.interval_s,
+        "wh": interval.wh,
+        "flag": interval.report.flag.value,
+        "state": interval.state.value,
+        "lot": lot,
+        "tx_id": interval.report.tx_id.hex(),
+    }
+    if interval.channel is Channel.CONSUMPTION:
+        shown["claimed_wh"] = interval.claimed_wh
+    return shown

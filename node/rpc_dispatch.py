@@ -1,0 +1,100 @@
+"""From the bytes of a body to the bytes of its answer, whichever way they came.
+
+Touches the world (a clock for latencies, tasks for the calls of a batch). A refusal becomes an error of JSON-RPC; our
+own mistake is logged and becomes −32603 without a word more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Final, cast
+
+from ledger.errors import Rejected
+from ledger.fields import Json
+from node.jsonrpc import (
+    INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
+    Fault,
+    Item,
+    Request,
+    encode_batch,
+    encode_error,
+    encode_result,
+    make_fault,
+    parse,
+)
+from node.methods import Handler, explain
+from node.metrics import NodeMetrics
+from node.rpc_methods import METHODS
+from node.service import NodeService
+
+_logger = logging.getLogger(__name__)
+
+_NO_HANDLERS: Final[Mapping[str, Handler]] = {}
+
+
+class Dispatcher:
+    """Answers bodies on behalf of one node."""
+
+    def __init__(self, service: NodeService, metrics: NodeMetrics) -> None:
+        self.service = service
+        self.metrics = metrics
+
+    async def answer(self, raw: bytes, handlers: Mapping[str, Handler] = _NO_HANDLERS) -> bytes | None:
+        """The answer to a body; None when nobody waits for one. ``handlers`` stand in for those of the table."""
+        try:
+            parsed = parse(raw)
+        except Fault as fault:
+            return self._refuse(None, fault)
+        if type(parsed) is list:
+            return await self._answer_batch(parsed, handlers)
+        return await self._answer_item(cast(Item, parsed), handlers)
+
+    async def _answer_batch(self, items: list[Item], handlers: Mapping[str, Handler]) -> bytes | None:
+        """Calls that wait run side by side, each begun in its order; reads let others have a turn in between."""
+        answers: list[asyncio.Task[bytes | None] | bytes | None] = []
+        for item in items:
+            method = METHODS.get(item.method) if isinstance(item, Request) else None
+            if method is not None and method.is_waiting:
+                answers.append(asyncio.create_task(self._answer_item(item, handlers)))
+            else:
+                await asyncio.sleep(0)
+                answers.append(await self._answer_item(item, handlers))
+        done = [await one if isinstance(one, asyncio.Task) else one for one in answers]
+        said = [one for one in done if one is not None]
+        return encode_batch(said) if said else None
+
+    async def _answer_item(self, item: Item, handlers: Mapping[str, Handler]) -> bytes | None:
+        if not isinstance(item, Request):
+            return self._refuse(item.id, item.fault)
+        try:
+            result = await self._call(item, handlers)
+            return None if item.is_notification else encode_result(item.id, result)
+        except Fault as fault:
+            answer = self._refuse(item.id, fault)
+        except Rejected as error:
+            answer = self._refuse(item.id, explain(error))
+        except Exception:
+            _logger.exception("a call failed: %s", item.method)
+            answer = self._refuse(item.id, Fault(INTERNAL_ERROR))
+        return None if item.is_notification else answer
+
+    async def _call(self, request: Request, handlers: Mapping[str, Handler]) -> Json:
+        method = METHODS.get(request.method)
+        if method is None:
+            raise make_fault(METHOD_NOT_FOUND, "method_unknown", ascii(request.method))
+        began = time.perf_counter()
+        try:
+            handle = handlers.get(request.method, method.handle)
+            result = handle(self.service, **method.bind(request.params))
+            return await cast("Awaitable[Json]", result) if method.is_waiting else cast(Json, result)
+        finally:
+            self.metrics.observe_call(request.method, time.perf_counter() - began)
+
+    def _refuse(self, request_id: str | float | None, fault: Fault) -> bytes:
+        reason = fault.data.get("reason") if isinstance(fault.data, dict) else None
+        self.metrics.count_refusal(str(reason or fault.code))
+        return encode_error(request_id, fault)
