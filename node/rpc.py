@@ -7,15 +7,14 @@ its own origin, and has a limit for everything that a stranger can make it keep.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_protocol import RequestHandler
 from prometheus_client import ProcessCollector
 
@@ -53,4 +52,158 @@ _EXPLORER_FILES: Final = {
 }
 
 Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-_logger = logging.getLogger(__name__)
+
+
+class RpcServer:
+    """The door of one node. ``port`` 0 is any free one; after ``start`` it is the real one."""
+
+    def __init__(self, service: NodeService, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
+        self.host = host
+        self.port = port
+        self.metrics = NodeMetrics(service, METHODS)
+        ProcessCollector(namespace="wattprint", registry=self.metrics.registry)
+        self._service = service
+        self._dispatcher = Dispatcher(service, self.metrics)
+        self._hub = Hub()
+        self._requests = 0
+        self._bodies_bytes = 0
+        self._files = {path: ((_EXPLORER / name).read_bytes(), kind) for path, (name, kind) in _EXPLORER_FILES.items()}
+        self._pages: dict[tuple[str, str], Page] = {
+            ("GET", "/ws"): self._serve_socket,
+            ("GET", "/openrpc.json"): self._serve_document,
+            ("GET", "/metrics"): self._serve_metrics,
+            ("GET", "/healthz"): self._serve_health,
+            ("GET", "/readyz"): self._serve_readiness,
+            **{("GET", path): self._serve_file for path in self._files},
+        }
+        self._paths = {"/rpc", *(path for _, path in self._pages)}
+        self._runner: web.ServerRunner | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises ``OSError`` when the address cannot be bound."""
+        loop = asyncio.get_running_loop()
+
+        def make_request(
+            message: RawRequestMessage,
+            payload: StreamReader,
+            protocol: RequestHandler[web.BaseRequest],
+            writer: AbstractStreamWriter,
+            task: asyncio.Task[None],
+        ) -> web.BaseRequest:
+            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
+
+        # The plain server without an application: no router, no middlewares, no signals on the way of a transaction.
+        server = web.Server(
+            self._serve,
+            request_factory=make_request,
+            access_log=None,
+            debug=False,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            auto_decompress=False,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self._unsubscribe = self._service.subscribe(lambda block: self._on_block(loop, block))
+
+    async def stop(self) -> None:
+        """End every connection and stop listening; before ``start``, and twice, is fine."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self._hub.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _on_block(self, loop: asyncio.AbstractEventLoop, block: CommittedBlock) -> None:
+        self.metrics.observe_block(block)
+        if len(self._hub):
+            loop.call_soon(self._hub.publish, block)  # after the consensus has had its turn
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        if not is_same_origin(request.headers.get("Origin"), request.headers.get("Host")):
+            return web.Response(status=403, text="pages of another origin are not answered")
+        if path == "/rpc" and request.method == "POST":
+            return await self._serve_rpc(request)
+        page = self._pages.get((request.method, path))
+        if page is None:
+            return web.Response(status=405 if path in self._paths else 404)
+        return await page(request)
+
+    async def _serve_rpc(self, request: web.BaseRequest) -> web.Response:
+        length = request.content_length
+        if length is not None and length > BODY_BYTES_MAX:
+            return _answer_too_large()
+        expected = BODY_BYTES_MAX if length is None else length
+        if self._requests >= REQUESTS_MAX or self._bodies_bytes + expected > BODIES_BYTES_MAX:
+            self.metrics.count_refusal("too_many_requests")
+            return _make_json(encode_error(None, make_fault(OVERLOADED, "too_many_requests")), status=503)
+        self._requests += 1
+        self._bodies_bytes += expected
+        try:
+            answer = await self._dispatcher.answer(await _read_body(request))
+        except web.HTTPRequestEntityTooLarge:
+            return _answer_too_large()
+        except TimeoutError:
+            return web.Response(status=408)
+        finally:
+            self._requests -= 1
+            self._bodies_bytes -= expected
+        return web.Response(status=204) if answer is None else _make_json(answer)
+
+    async def _serve_socket(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._hub.serve(request, self._dispatcher)
+
+    async def _serve_document(self, _request: web.BaseRequest) -> web.Response:
+        return _make_json(dump(rpc_discover(self._service)))
+
+    async def _serve_metrics(self, _request: web.BaseRequest) -> web.Response:
+        return web.Response(body=self.metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def _serve_health(self, _request: web.BaseRequest) -> web.Response:
+        return _make_json(dump({"status": "alive"}))
+
+    async def _serve_readiness(self, _request: web.BaseRequest) -> web.Response:
+        reason = find_unreadiness(self._service)
+        return _make_json(dump({"ready": not reason, "reason": reason}), status=503 if reason else 200)
+
+    async def _serve_file(self, request: web.BaseRequest) -> web.Response:
+        content, kind = self._files[request.path]
+        return web.Response(body=content, content_type=kind, charset="utf-8", headers=PAGE_HEADERS)
+
+
+def is_same_origin(origin: str | None, host: str | None) -> bool:
+    """Whether a request comes from no page, or from a page of this node: others do not read or write here."""
+    return origin is None or origin.partition("://")[2] == host
+
+
+def find_unreadiness(service: NodeService) -> str:
+    """Why a node should not be sent users; empty if it should: it has caught up and sees a quorum of validators."""
+    status = service.get_status()
+    if status.is_syncing:
+        return "node_is_syncing"
+    validators = read_validators(service.reader)
+    present = {status.public_key.hex(), *(str(peer.get("public_key")) for peer in status.peers)}
+    seen = sum(member.public_key.hex() in present for member in validators.members)
+    return "" if seen >= validators.quorum else "quorum_not_connected"
+
+
+async def _read_body(request: web.BaseRequest) -> bytes:
+    if request.content.is_eof():  # it came with the headers, as most do
+        return await request.read()
+    async with asyncio.timeout(BODY_SECONDS_MAX):
+        return await request.read()
+
+
+def _answer_too_large() -> web.Response:
+    fault = make_fault(TOO_LARGE, "body_too_large", f"at most {BODY_BYTES_MAX} bytes")
+    return _make_json(encode_error(None, fault), status=413)
+
+
+def _make_json(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type=JSON_TYPE)

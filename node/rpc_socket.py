@@ -13,6 +13,7 @@ from typing import Final, cast
 
 from aiohttp import WSMsgType, web
 
+from ledger.errors import Malformed
 from ledger.fields import Json
 from node.jsonrpc import OVERLOADED, TOO_LARGE, encode_error, encode_notification, make_fault
 from node.methods import Handler, explain_question
@@ -20,7 +21,6 @@ from node.rpc_dispatch import Dispatcher
 from node.rpc_methods import Topic
 from node.service import CommittedBlock, NodeService
 from node.subscriptions import BlockNews, Filter, read_filter
-from ledger.errors import Malformed
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 8 * 1024 * 1024  # a full block's events, twice
@@ -40,7 +40,11 @@ class Socket:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._ws = web.WebSocketResponse(
-            max_msg_size=MESSAGE_BYTES_MAX, heartbeat=HEARTBEAT_SECONDS, timeout=CLOSE_SECONDS
+            max_msg_size=MESSAGE_BYTES_MAX,
+            heartbeat=HEARTBEAT_SECONDS,
+            timeout=CLOSE_SECONDS,
+            compress=False,
+            decode_text=False,
         )
         self._handlers: dict[str, Handler] = {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe}
         self._subscriptions: dict[int, tuple[Topic, Filter]] = {}
@@ -58,8 +62,7 @@ class Socket:
         try:
             async for message in self._ws:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    data = message.data
-                    self._take(data.encode() if isinstance(data, str) else bytes(data))
+                    self._take(cast(bytes, message.data))
         finally:
             for task in (writer, *self._calls):
                 task.cancel()

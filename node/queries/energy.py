@@ -167,7 +167,8 @@ def get_head_time_ms(view: View) -> int:
 
 def _compute_expired_wh(view: View, holder: Address) -> int:
     """What a holder kept until its lots were past their lifetime; reads only days that are that old."""
-    last_end_ms = get_head_time_ms(view) - get_parameters(view.state).lot_lifetime_s * 1_000
+    time_ms = get_head_time_ms(view)
+    last_end_ms = time_ms - get_parameters(view.state).lot_lifetime_s * 1_000
     if last_end_ms <= 0:
         return 0
     expired_wh = 0
@@ -183,7 +184,7 @@ def _compute_expired_wh(view: View, holder: Address) -> int:
                 period = Period(start_ms, start_ms + HOUR_MS)
                 expired_wh += sum(
                     one.slice.end_wh - one.slice.first_wh
-                    for one in _list_slices(view, holder, meter, period)
+                    for one in _list_slices(view, holder, meter, period, time_ms=time_ms)
                     if one.slice.status is SliceStatus.EXPIRED
                 )
     return expired_wh
@@ -194,6 +195,7 @@ def _iterate_slices(
 ) -> Iterator[tuple[bytes, HeldSlice]]:
     """Slices by day, meter, lot and place in the lot. The index tells which hours are worth looking at."""
     past = read_cursor(cursor, length=_CURSOR_BYTES)
+    time_ms = get_head_time_ms(view)
     days = index.get_days(period.start_ms, period.end_ms)
     first_meter = b""
     if past is not None:
@@ -204,15 +206,14 @@ def _iterate_slices(
         for hour in _list_hours(holding):
             start_ms = day * DAY_MS + hour * HOUR_MS
             within = Period(max(start_ms, period.start_ms), min(start_ms + HOUR_MS, period.end_ms))
-            for one in _list_slices(view, holder, meter, within):
+            for one in _list_slices(view, holder, meter, within, time_ms=time_ms):
                 numbers = one.lot.start_ms.to_bytes(_NUMBER, "big") + one.slice.first_wh.to_bytes(_NUMBER, "big")
                 key = day.to_bytes(_DAY, "big") + meter + numbers
                 if past is None or key > past:
                     yield key, one
 
 
-def _list_slices(view: View, holder: Address, meter: bytes, period: Period) -> list[HeldSlice]:
-    time_ms = get_head_time_ms(view)
+def _list_slices(view: View, holder: Address, meter: bytes, period: Period, *, time_ms: int) -> list[HeldSlice]:
     return [
         HeldSlice(lot, one)
         for lot in iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms)

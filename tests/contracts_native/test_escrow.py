@@ -477,6 +477,8 @@ class Market:
         elif bill_id in self.bills and chance.random() < 0.8:
             consumer = next(who for who in (ALICE, BOB) if who.address == BILLS.get(self.world.state, bill_id).consumer)
         meter, cents = self.meters[consumer], chance.choice((1, 50, 400, 1_000))
+        bill = BILLS.find(self.world.state, bill_id)
+        owed = bill.outstanding_cents if bill and bill.outstanding_cents and chance.random() < 0.7 else cents
         redemption = self._one_of(self.redemptions)
         moves: list[tuple[Payload, Person]] = [
             (IssueCredits(consumer.address, cents, f"payment {chance.randrange(300)}"), utility),
@@ -484,7 +486,7 @@ class Market:
             (RedeemCredits(utility.address, cents), consumer),
             (ConfirmPayout(redemption, "wire"), FULFILMENT),
             (FailPayout(redemption, "wire"), FULFILMENT),
-            (PayBill(bill_id, cents), consumer),
+            (PayBill(bill_id, owed), consumer),
             (DisputeBill(bill_id, "x"), consumer),
             (ResolveBill(bill_id, chance.choice(tuple(Outcome))), utility),
             (CreditBill(bill_id, cents, "x"), utility),
@@ -495,7 +497,7 @@ class Market:
             (SetOff(escrow), utility),
             (SelfReturn(escrow), consumer),
         ]
-        if chance.random() < 0.08:
+        if chance.random() < 0.03:
             line = meter_line(self.world, meter, chance.randrange(0, 900))
             return bill_of(self.world, line, consumer=consumer, due_in_ms=chance.choice((0, DAY_MS))), utility
         return chance.choice(moves)
@@ -519,7 +521,7 @@ class Market:
             kept[0].append(applied.make_id(kept[1]))
 
     def _one_of(self, ids: list[bytes]) -> bytes:
-        return self.chance.choice([*ids[-6:], bytes(16)])
+        return self.chance.choice([*ids[-4:], bytes(16)])
 
 
 TAGS = {
@@ -529,11 +531,11 @@ TAGS = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_sequence_of_transactions_makes_or_loses_a_credit(seed: int) -> None:
-    world = World(Parameters(escrow_silence_s=86_400, dispute_deadline_s=10 * 86_400))
+    world = World(Parameters(escrow_silence_s=3_600, dispute_deadline_s=10 * 86_400))
     market = Market(world, random.Random(seed), {who: world.add_consumer(who) for who in (ALICE, BOB)})
-    for _ in range(1_200):
+    for _ in range(800):
         market.step()
         check_credits_conserved(world.state)
         for who in (ALICE, BOB):
