@@ -75,7 +75,10 @@ class ScheduleTimeout:
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """The block is final: check it again, write it with its certificate, then tell ``HeightStarted`` of the next."""
+    """The block is final: check it again, write it with its certificate, then tell ``HeightStarted`` of the next.
+
+    If the same height has just been caught up with from a peer, the caller ignores it: the block is the same one.
+    """
 
     height: Height
     round: int

@@ -55,7 +55,7 @@ class LotId:
     version: Annotated[int, Bounds(1, 2**31)]
 
     def __str__(self) -> str:
-        return f"{self.meter.hex()}/{self.start_ms}/{self.version}"
+        return f"{self.meter.hex()}:{self.start_ms}:{self.version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -266,7 +266,7 @@ class Subscription:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -278,7 +278,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Answer:
-        socket = self._socket or await self._open()
+        socket = self._socket or await self.open()
         message = orjson.loads(await self._receive(socket))
         return cast(Answer, message["params"]["item"])
 
@@ -288,7 +288,8 @@ class Subscription:
             await self._socket.close()
             self._socket = None
 
-    async def _open(self) -> aiohttp.ClientWebSocketResponse:
+    async def open(self) -> aiohttp.ClientWebSocketResponse:
+        """Begin to hear; iterating does it too. Raises ``RpcError`` or ``NodeUnreachable``."""
         url = f"{self._client.url}/ws"
         try:
             socket = await self._client.get_session().ws_connect(
@@ -393,9 +394,13 @@ class SyncClient(Methods[Answer]):
         """As ``Client.wait``."""
         return self._run(self._client.wait(tx_id, timeout_ms=timeout_ms))
 
-    def subscribe(self, topic: str, filter: dict[str, Json] | None = None) -> Iterator[Answer]:
-        """As ``Client.subscribe``: waits for each item."""
+    def subscribe(self, topic: str, filter: dict[str, Json] | None = None) -> Generator[Answer, None, None]:
+        """As ``Client.subscribe``, from now on: each ``next`` waits for an item. ``close`` it, or let it go."""
         subscription = self._client.subscribe(topic, filter)
+        self._run(subscription.open())
+        return self._listen(subscription)
+
+    def _listen(self, subscription: Subscription) -> Generator[Answer, None, None]:
         try:
             while True:
                 yield self._run(anext(subscription))

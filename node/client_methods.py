@@ -30,7 +30,7 @@ class Methods(ABC, Generic[A]):
         """How the node and its chain stand."""
         return self.call("chain_status")
 
-    def chain_block(self, height: int | None = None, block_id: str | None = None) -> A:
+    def chain_block(self, height: int | None = None, *, block_id: str | None = None) -> A:
         """A block: header, ids of its transactions, certificate."""
         return self.call("chain_block", height=height, block_id=block_id)
 
@@ -42,6 +42,10 @@ class Methods(ABC, Generic[A]):
         """The parameters in force."""
         return self.call("chain_parameters", height=height)
 
+    def chain_audit(self) -> A:
+        """The conservation sums of the ledger, each with its two sides."""
+        return self.call("chain_audit")
+
     def tx_simulate(self, transaction: str) -> A:
         """The events that a signed envelope (hex) would cause."""
         return self.call("tx_simulate", transaction=transaction)
@@ -50,7 +54,7 @@ class Methods(ABC, Generic[A]):
         """A transaction: pending, committed, dropped or expired."""
         return self.call("tx_get", tx_id=tx_id)
 
-    def tx_pending(self, tx_id: str | None = None, limit: int | None = None) -> A:
+    def tx_pending(self, *, tx_id: str | None = None, limit: int | None = None) -> A:
         """The pending transactions, or the one with this id."""
         return self.call("tx_pending", tx_id=tx_id, limit=limit)
 
@@ -58,9 +62,182 @@ class Methods(ABC, Generic[A]):
         """A participant."""
         return self.call("participant_get", participant=participant)
 
-    def participant_list(self, role: str | None = None, limit: int | None = None, cursor: str | None = None) -> A:
+    def participant_list(self, *, role: str | None = None, limit: int | None = None, cursor: str | None = None) -> A:
         """Participants, by address."""
         return self.call("participant_list", role=role, limit=limit, cursor=cursor)
+
+    def site_get(self, site: str) -> A:
+        """A site, with the ids of its meters."""
+        return self.call("site_get", site=site)
+
+    def site_list(
+        self,
+        *,
+        owner: str | None = None,
+        utility: str | None = None,
+        technology: str | None = None,
+        zone: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Sites."""
+        return self.call(
+            "site_list", owner=owner, utility=utility, technology=technology, zone=zone, limit=limit, cursor=cursor
+        )
+
+    def meter_get(self, meter: str) -> A:
+        """A meter, with what was last accepted of each channel."""
+        return self.call("meter_get", meter=meter)
+
+    def meter_list(
+        self,
+        *,
+        site: str | None = None,
+        utility: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Meters."""
+        return self.call("meter_list", site=site, utility=utility, status=status, limit=limit, cursor=cursor)
+
+    def reading_list(
+        self,
+        meter: str,
+        *,
+        channel: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """The intervals that a meter reported, and what became of each."""
+        return self.call(
+            "reading_list", meter=meter, channel=channel, from_ms=from_ms, until_ms=until_ms, limit=limit, cursor=cursor
+        )
+
+    def energy_balance(self, holder: str) -> A:
+        """What a participant has, in Wh by status."""
+        return self.call("energy_balance", holder=holder)
+
+    def energy_slices(
+        self,
+        holder: str,
+        *,
+        site: str | None = None,
+        technology: str | None = None,
+        zone: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """The slices that a participant holds or has used."""
+        return self.call(
+            "energy_slices",
+            holder=holder,
+            site=site,
+            technology=technology,
+            zone=zone,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            status=status,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def lot_get(self, lot: str) -> A:
+        """A lot, and the slices that partition it."""
+        return self.call("lot_get", lot=lot)
+
+    def claim_get(self, claim: str) -> A:
+        """A claim, with its slices."""
+        return self.call("claim_get", claim=claim)
+
+    def claim_list(
+        self,
+        *,
+        beneficiary: str | None = None,
+        claimant: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Claims."""
+        return self.call(
+            "claim_list", beneficiary=beneficiary, claimant=claimant, status=status, limit=limit, cursor=cursor
+        )
+
+    def credit_balance(self, holder: str) -> A:
+        """The credits that a participant may spend."""
+        return self.call("credit_balance", holder=holder)
+
+    def redemption_list(
+        self,
+        *,
+        holder: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Redemptions."""
+        return self.call("redemption_list", holder=holder, status=status, limit=limit, cursor=cursor)
+
+    def escrow_get(self, escrow: str) -> A:
+        """A deposit."""
+        return self.call("escrow_get", escrow=escrow)
+
+    def escrow_list(
+        self,
+        *,
+        consumer: str | None = None,
+        utility: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Deposits."""
+        return self.call("escrow_list", consumer=consumer, utility=utility, status=status, limit=limit, cursor=cursor)
+
+    def bill_get(self, bill: str) -> A:
+        """A bill, with its lines."""
+        return self.call("bill_get", bill=bill)
+
+    def bill_list(
+        self,
+        *,
+        consumer: str | None = None,
+        utility: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Bills."""
+        return self.call("bill_list", consumer=consumer, utility=utility, status=status, limit=limit, cursor=cursor)
+
+    def bill_dues(self, *, consumer: str, utility: str) -> A:
+        """What a consumer owes a utility."""
+        return self.call("bill_dues", consumer=consumer, utility=utility)
+
+    def trace_source(
+        self,
+        *,
+        site: str | None = None,
+        meter: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> A:
+        """Who has the output of a site or a meter."""
+        return self.call("trace_source", site=site, meter=meter, from_ms=from_ms, until_ms=until_ms)
+
+    def trace_holder(self, participant: str, *, from_ms: int | None = None, until_ms: int | None = None) -> A:
+        """Where a participant's energy came from."""
+        return self.call("trace_holder", participant=participant, from_ms=from_ms, until_ms=until_ms)
+
+    def trace_lot(self, lot: str, *, limit: int | None = None, cursor: str | None = None) -> A:
+        """What happened to a lot."""
+        return self.call("trace_lot", lot=lot, limit=limit, cursor=cursor)
 
     def proof_transaction(self, tx_id: str) -> A:
         """What shows that a transaction is in a final block."""

@@ -50,6 +50,8 @@ _DAY_BYTES: Final = 4
 _METER_BYTES: Final = 16
 _NOTHING: Final = encode(None)
 _NO_HOURS: Final = (0,) * HOURS
+_HELD, _CLAIMED, _USED_FOR_OTHERS = range(3)  # places in ``Holding`` and ``Balance``
+_METERED, _MINTED, _QUARANTINED, _NOT_MINTED = range(4)  # places in ``SourceDay``
 
 Hours = tuple[int, ...]  # Wh of each hour of a day
 
@@ -179,6 +181,15 @@ def get_days(from_ms: int, until_ms: int) -> range:
     return range(from_ms // DAY_MS, -(-until_ms // DAY_MS))
 
 
+@dataclass(frozen=True, slots=True)
+class _DayPart:
+    """Wh of consecutive hours of one day."""
+
+    day: int
+    first_hour: int
+    wh: list[int]
+
+
 class _Draft:
     """The entries that a block changes, decoded while its events are followed."""
 
@@ -196,12 +207,12 @@ class _Draft:
                 self._follow_reading(event)
             case EnergyMinted():
                 self._follow_mint(event)
-            case EnergyMoved(lot, first_wh, end_wh, sender, recipient):
-                self._add(lot.meter, lot.start_ms // HOUR_MS, sender, held=first_wh - end_wh)
-                self._add(lot.meter, lot.start_ms // HOUR_MS, recipient, held=end_wh - first_wh)
-                self._note_movement(lot, position)
+            case EnergyMoved():
+                self._follow_move(event)
+                self._note_movement(event.lot, position)
             case EnergyClaimed():
                 self._follow_claim(event, position)
+                self._note_movement(event.lot, position)
             case _:
                 for kind, parent, object_id in _list_places(event):
                     self._note(kind, parent, position, object_id)
@@ -221,51 +232,61 @@ class _Draft:
     def _follow_reading(self, event: ReadingAccepted) -> None:
         if event.channel is not Channel.PRODUCTION:
             return
-        lost = {index: event.values_wh[index] for index in event.quarantined}
-        quarantined = [lost.get(index, 0) for index in range(len(event.values_wh))] if lost else []
-        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, event.values_wh):
-            self._add_fate(event.meter, hour, metered=wh, not_minted=0 if event.flag is Flag.MEASURED else wh)
-        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, quarantined):
-            self._add_fate(event.meter, hour, quarantined=wh, not_minted=0 if event.flag is Flag.MEASURED else -wh)
+        meter, is_measured = event.meter, event.flag is Flag.MEASURED
+        for part in _sum_by_hour(event.start_ms, event.interval_s, event.values_wh):
+            self._add_fate(meter, part, _METERED)
+            if not is_measured:
+                self._add_fate(meter, part, _NOT_MINTED)
+        for place in event.quarantined:  # few: what a meter cannot have measured
+            hour = (event.start_ms + place * event.interval_s * 1_000) // HOUR_MS
+            wh = event.values_wh[place]
+            self._add_fate(meter, _DayPart(*divmod(hour, HOURS), [wh]), _QUARANTINED)
+            if not is_measured:
+                self._add_fate(meter, _DayPart(*divmod(hour, HOURS), [-wh]), _NOT_MINTED)
 
     def _follow_mint(self, event: EnergyMinted) -> None:
-        for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, event.wh):
-            self._add_fate(event.meter, hour, minted=wh)
-        for holder, parts in _split_mint(event):
-            for hour, wh in _sum_by_hour(event.start_ms, event.interval_s, parts):
-                self._add(event.meter, hour, holder, held=wh)
+        minted = _sum_by_hour(event.start_ms, event.interval_s, event.wh)
+        for part in minted:
+            self._add_fate(event.meter, part, _MINTED)
+        for holder, wh in _split_mint(event):
+            parts = minted if wh is event.wh else _sum_by_hour(event.start_ms, event.interval_s, wh)
+            for part in parts:
+                if any(part.wh):
+                    self._add(event.meter, part, holder, _HELD)
+
+    def _follow_move(self, event: EnergyMoved) -> None:
+        wh, meter = event.end_wh - event.first_wh, event.lot.meter
+        day, hour = divmod(event.lot.start_ms // HOUR_MS, HOURS)
+        self._add(meter, _DayPart(day, hour, [-wh]), event.sender, _HELD)
+        self._add(meter, _DayPart(day, hour, [wh]), event.recipient, _HELD)
 
     def _follow_claim(self, event: EnergyClaimed, position: int) -> None:
-        wh, hour, meter = event.end_wh - event.first_wh, event.lot.start_ms // HOUR_MS, event.lot.meter
-        others_wh = wh if event.claimant != event.beneficiary else 0
-        self._add(meter, hour, event.claimant, held=-wh, used_for_others=others_wh)
-        self._add(meter, hour, event.beneficiary, claimed=wh)
-        self._note_movement(event.lot, position)
+        wh, meter = event.end_wh - event.first_wh, event.lot.meter
+        day, hour = divmod(event.lot.start_ms // HOUR_MS, HOURS)
+        self._add(meter, _DayPart(day, hour, [-wh]), event.claimant, _HELD)
+        self._add(meter, _DayPart(day, hour, [wh]), event.beneficiary, _CLAIMED)
+        if event.claimant != event.beneficiary:
+            self._add(meter, _DayPart(day, hour, [wh]), event.claimant, _USED_FOR_OTHERS)
         self._note(List.CLAIMS_OF_BENEFICIARY, event.beneficiary, position, event.claim)
         self._note(List.CLAIMS_OF_CLAIMANT, event.claimant, position, event.claim)
 
-    def _add(
-        self, meter: bytes, hour: int, holder: bytes, *, held: int = 0, claimed: int = 0, used_for_others: int = 0
-    ) -> None:
-        """Add Wh to a holding and to its holder's balance."""
-        day, hour = divmod(hour, HOURS)
-        groups = self._get_hours(_HOLDINGS + meter + _format_day(day) + holder, count=3)
+    def _add(self, meter: bytes, part: _DayPart, holder: bytes, status: int) -> None:
+        """Add Wh to a holding and to its holder's balance; ``status`` is a place in ``Holding`` and ``Balance``."""
+        hours = self._get_hours(_HOLDINGS + meter + _format_day(part.day) + holder, count=3)[status]
         sums = self._balances.get(holder)
         if sums is None:
             balance = get_balance(self._reader, holder)
             sums = self._balances[holder] = [balance.held, balance.claimed, balance.used_for_others]
-        for place, wh in enumerate((held, claimed, used_for_others)):
-            groups[place][hour] += wh
-            sums[place] += wh
-        assert groups[0][hour] >= 0, "nobody gives what they have not"
+        for hour, wh in enumerate(part.wh, part.first_hour):
+            hours[hour] += wh
+            sums[status] += wh
+            assert hours[hour] >= 0, "nobody gives what they have not"
 
-    def _add_fate(
-        self, meter: bytes, hour: int, *, metered: int = 0, minted: int = 0, quarantined: int = 0, not_minted: int = 0
-    ) -> None:
-        day, hour = divmod(hour, HOURS)
-        groups = self._get_hours(_SOURCES + meter + _format_day(day), count=4)
-        for group, wh in zip(groups, (metered, minted, quarantined, not_minted), strict=True):
-            group[hour] += wh
+    def _add_fate(self, meter: bytes, part: _DayPart, fate: int) -> None:
+        """Add Wh to what became of production; ``fate`` is a place in ``SourceDay``."""
+        hours = self._get_hours(_SOURCES + meter + _format_day(part.day), count=4)[fate]
+        for hour, wh in enumerate(part.wh, part.first_hour):
+            hours[hour] += wh
 
     def _get_hours(self, key: bytes, *, count: int) -> list[list[int]]:
         known = self._hours.get(key)
@@ -301,24 +322,27 @@ def _list_places(event: Event) -> tuple[tuple[List, bytes, bytes], ...]:
 
 
 def _split_mint(event: EnergyMinted) -> list[tuple[Address, Sequence[int]]]:
-    """(Holder, Wh of each interval), as the lots split them."""
+    """(Holder, Wh of each interval), as the lots split them; for a sole holder the very ``event.wh``."""
     if len(event.shares) == 1:
         return [(event.shares[0][0], event.wh)]
     columns = zip(*(split_by_shares(wh, event.shares) for wh in event.wh), strict=True)
     return [(holder, parts) for (holder, _), parts in zip(event.shares, columns, strict=True)]
 
 
-def _sum_by_hour(start_ms: int, interval_s: int, wh: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(Hour since the epoch, Wh) of consecutive intervals, each of which lies within one hour; no zeros."""
+def _sum_by_hour(start_ms: int, interval_s: int, wh: Sequence[int]) -> list[_DayPart]:
+    """The sums of consecutive intervals, each of which lies within one hour, by hour and cut into days."""
     interval_ms = interval_s * 1_000
-    first = 0
-    while first < len(wh):
-        hour, into_ms = divmod(start_ms + first * interval_ms, HOUR_MS)
-        stop = first + (HOUR_MS - into_ms) // interval_ms
-        total_wh = sum(wh[first:stop])
-        if total_wh:
-            yield hour, total_wh
-        first = stop
+    per_hour = HOUR_MS // interval_ms
+    hour, into_ms = divmod(start_ms, HOUR_MS)
+    first_stop = (HOUR_MS - into_ms) // interval_ms
+    sums = [sum(wh[:first_stop]), *(sum(wh[at : at + per_hour]) for at in range(first_stop, len(wh), per_hour))]
+    parts = []
+    while sums:
+        day, first_hour = divmod(hour, HOURS)
+        room = HOURS - first_hour
+        parts.append(_DayPart(day, first_hour, sums[:room]))
+        sums, hour = sums[room:], hour + room
+    return parts
 
 
 def _decode_hours(raw: bytes) -> list[Hours]:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Final
 
 PARAMETER_SUMMARIES: Final[Mapping[str, str]] = {
+    "beneficiary": "Address of whom the energy was used for, wp1….",
     "bill": "Id of a bill, hex.",
     "block_id": "Id of a block, hex.",
     "channel": "production or consumption; by default both.",
     "claim": "Id of a claim, hex.",
+    "claimant": "Address of whoever signed the claim, wp1….",
     "consumer": "Address of a consumer, wp1….",
     "cursor": "next_cursor of the page before; left out for the first page.",
     "depositor": "Address of whoever lodged the deposit, wp1….",
@@ -24,7 +26,7 @@ PARAMETER_SUMMARIES: Final[Mapping[str, str]] = {
     "holder": "Address of a holder, wp1….",
     "key": "Full key of the state, hex.",
     "limit": "How many items a page has at most.",
-    "lot": "Id of a lot, hex.",
+    "lot": "Id of a lot, meter:start_ms:version.",
     "meter": "Id of a meter, hex.",
     "offer": "Id of an offer, hex.",
     "owner": "Address of an owner, wp1….",

@@ -87,7 +87,7 @@ class RpcServer:
         def make_request(
             message: RawRequestMessage,
             payload: StreamReader,
-            protocol: RequestHandler[web.BaseRequest],
+            protocol: RequestHandler,
             writer: AbstractStreamWriter,
             task: asyncio.Task[None],
         ) -> web.BaseRequest:

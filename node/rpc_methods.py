@@ -1,7 +1,7 @@
 """The table of JSON-RPC methods: the names of the contract with users.
 
-Owns the methods that submit, follow and simulate transactions and tell how the node stands; every other read is a
-function of node/queries that is only listed here. Server, client and OpenRPC document derive from ``METHODS``.
+Owns the methods that submit, follow and simulate transactions and tell how the node stands; every other read is one
+of node/queries/catalogue. Server, client and OpenRPC document derive from ``METHODS``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from ledger.receipt import to_json as event_to_json
 from ledger.transaction import TRANSACTION_BYTES_MAX, transaction_to_json
 from node.chain_store import get_header, read_head_height, read_validators
 from node.jsonrpc import METHOD_NOT_FOUND, TIMED_OUT, Fault, make_fault
-from node.methods import Method, explain, make_method
+from node.methods import Handler, Method, explain, make_method
 from node.openrpc import make_document
 from node.parameter_summaries import PARAMETER_SUMMARIES
-from node.queries import chain, participants
+from node.queries import chain
+from node.queries.catalogue import QUERIES
 from node.queries.errors import NotFound
 from node.queries.view import JsonObject, View
 from node.service import NodeService, Outcome, Wait
@@ -211,20 +212,14 @@ def _show_head(header: Header) -> JsonObject:
 
 
 _TRANSACTION_CODEC: Final = get_codec(TransactionBytes)
-_HANDLERS: Final = (
+_HANDLERS: Final[tuple[Handler, ...]] = (
     chain_status,
-    chain.chain_block,
-    chain.chain_validators,
-    chain.chain_parameters,
+    *QUERIES,
     tx_submit,
     tx_submit_many,
     tx_simulate,
     tx_get,
     tx_pending,
-    participants.participant_get,
-    participants.participant_list,
-    chain.proof_transaction,
-    chain.proof_state,
     subscribe,
     unsubscribe,
 )

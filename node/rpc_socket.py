@@ -74,7 +74,7 @@ class Socket:
 
     def publish(self, news: BlockNews) -> None:
         """Send what this connection's subscriptions let through."""
-        for subscription, (topic, wanted) in self._subscriptions.items():
+        for subscription, (topic, wanted) in list(self._subscriptions.items()):  # a full queue ends them all
             for item in news.get_items(topic):
                 if wanted.lets_through(item):
                     params: dict[str, Json] = {"subscription": subscription, "topic": str(topic), "item": item}

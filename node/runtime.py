@@ -372,7 +372,14 @@ class Runtime:
         if admission.error is not None or admission.tx_id is None or len(self._waiters) >= WAITERS_MAX:
             return None
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(admission.tx_id, []).append(future)
+        # A validator alone may have committed it before the submission returned.
+        place = chain_store.find_transaction_place(self._parts.store, admission.tx_id)
+        if place is None:
+            self._waiters.setdefault(admission.tx_id, []).append(future)
+        else:
+            receipts = chain_store.get_receipts(self._parts.store, place.height, self._parts.table)
+            events = receipts[place.index].events
+            future.set_result(Outcome(admission.tx_id, None, place.height, place.index, events))
         return future
 
     def _get_outcome(self, admission: Admission, future: asyncio.Future[Outcome] | None) -> Outcome:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 from ledger.genesis import GenesisDocument, GenesisParticipant, GenesisValidator, write_genesis
@@ -34,6 +35,7 @@ BASE_PORT_DEFAULT: Final = 8600
 BLOCK_MS_DEFAULT: Final = 500
 HEARTBEAT_MS: Final = 5_000
 HOST: Final = "127.0.0.1"
+FREE_PORTS: Final = (15_000, 32_000)
 FORMAT: Final = "wattprint-testnet-1"
 DESCRIPTION_NAME: Final = "testnet.json"
 DESCRIPTION_BYTES_MAX: Final = 64 * 1024
@@ -141,7 +143,7 @@ class Testnet:
             )
             for index in range(validators):
                 net._write_home(index, keys, document, block_ms=block_ms)
-            net._write_json(directory / GENESIS_NAME, write_genesis(document))
+            net._write_json(net.genesis_path, write_genesis(document))
             description = {"format": FORMAT, "rpc_ports": net._rpc_ports, "p2p_ports": net._p2p_ports}
             net._write_json(directory / DESCRIPTION_NAME, description)
         except OSError as error:
@@ -193,6 +195,18 @@ class Testnet:
     def get_key_path(self, name: str) -> Path:
         """The key file of a member of the keyring, e.g. ``utility``."""
         return self.directory / KEYRING_NAME / (name + KEY_FILE_SUFFIX)
+
+    @property
+    def genesis_path(self) -> Path:
+        """The genesis document that all nodes started from."""
+        return self.directory / GENESIS_NAME
+
+    def list_keys(self) -> list[str]:
+        """The names of the members of the keyring."""
+        return [
+            path.name.removesuffix(KEY_FILE_SUFFIX)
+            for path in self.get_key_path("x").parent.glob("*" + KEY_FILE_SUFFIX)
+        ]
 
     def load_key(self, name: str) -> SigningKey:
         """The key of a member of the keyring."""
@@ -382,12 +396,17 @@ class Testnet:
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, told by the operating system."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Ports that nobody listens on now, below those from which the system takes the ports of outgoing connections."""
+    chance = SystemRandom()
+    found: list[int] = []
+    for port in chance.sample(range(*FREE_PORTS), FREE_PORTS[1] - FREE_PORTS[0]):
+        if len(found) == count:
+            break
+        if is_port_free(port):
+            found.append(port)
+    if len(found) < count:
+        raise TestnetError("port_taken", f"fewer than {count} free ports from {FREE_PORTS[0]} to {FREE_PORTS[1]}")
+    return found
 
 
 def is_port_free(port: int) -> bool:
@@ -399,6 +418,11 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+async def is_ready_at(url: str) -> bool:
+    """Whether a node of a test network answers 200 at /readyz."""
+    return await is_ready(int(url.rpartition(":")[2]))
 
 
 async def is_ready(port: int) -> bool:

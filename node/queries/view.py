@@ -36,7 +36,10 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The committed chain as one question sees it. ``tree`` is the state tree of the head, for proofs of the state."""
+    """The committed chain as one question sees it.
+
+    ``tree`` is the state tree in memory; without it a proof of the state reads all of the tree from the store.
+    """
 
     reader: Reader
     table: TransactionTable

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.consensus.harness import Faults, Net
+from tests.consensus.network import Faults, Net
 
 SEEDS: Final = 200
 LIVENESS_MS: Final = 120_000

@@ -13,7 +13,8 @@ from consensus.parameters import ConsensusParameters
 from consensus.signer import Signer
 from ledger.errors import CorruptStore
 from ledger.primitives import Height, sha256
-from tests.consensus.harness import CONTEXT, HEIGHT, KEYS, START_MS, Net, Solo, build_validators, only
+from tests.consensus.harness import CONTEXT, HEIGHT, KEYS, START_MS, Solo, build_validators, only
+from tests.consensus.network import Net
 
 A, B = b"block A", b"block B"
 ID_A, ID_B = sha256(A), sha256(B)

@@ -129,7 +129,7 @@ def test_signed_bytes_are_tag_and_canonical_fields() -> None:
 
 
 def test_no_two_payloads_or_chains_share_signed_bytes() -> None:
-    votes = [
+    votes: list[Payload] = [
         Prevote(HEIGHT, 1, ID, -1),
         Prevote(HEIGHT, 1, ID, 0),
         Precommit(HEIGHT, 1, ID),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from consensus.parameters import ConsensusParameters
-from tests.consensus.harness import START_MS, Faults, Net
+from tests.consensus.harness import START_MS
+from tests.consensus.network import Faults, Net
 
 
 def test_four_validators_agree_at_the_pace_of_the_block_interval() -> None:

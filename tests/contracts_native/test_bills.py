@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from contracts_native import bills as bills_module
 from contracts_native.bills import (
     BILL_LINES,
-    BILL_TRANSITIONS,
     BILLED_PERIOD_MS_MAX,
     BILLS,
     PRICE_CENTS_PER_MWH_MAX,
@@ -121,7 +119,15 @@ def test_a_bill_charges_what_was_recorded_at_the_price_of_each_line(world: World
 
 @pytest.mark.parametrize(
     ("energy_wh", "price", "cents"),
-    [(0, 300_000, 0), (1, 499_999, 0), (1, 500_000, 1), (3, 500_000, 2), (5, 300_000, 2), (1_000_000, 1, 1), (999, 0, 0)],
+    [
+        (0, 300_000, 0),
+        (1, 499_999, 0),
+        (1, 500_000, 1),
+        (3, 500_000, 2),
+        (5, 300_000, 2),
+        (1_000_000, 1, 1),
+        (999, 0, 0),
+    ],
 )
 def test_a_line_is_rounded_half_up_to_a_cent(energy_wh: int, price: int, cents: int) -> None:
     assert compute_line_cents(BillLine(bytes(16), 0, 1, energy_wh, price)) == cents
@@ -255,9 +261,7 @@ def test_a_bill_is_paid_in_parts_until_nothing_is_outstanding(world: World, mete
     bill_id = issue_bill(world, meter, 1_000)
     applied = world.apply(PayBill(bill_id, 400), by=BOB)
     paid = applied.one(BillPaid)
-    assert paid == BillPaid(
-        bill_id, BOB.address, UTILITY.address, 400, 600, BillStatus.PART_PAID, is_set_off=False
-    )
+    assert paid == BillPaid(bill_id, BOB.address, UTILITY.address, 400, 600, BillStatus.PART_PAID, is_set_off=False)
     assert applied.one(CreditsMoved).cents == 400
     assert (balance(world, BOB), balance(world, UTILITY)) == (9_600, 400)
     assert get_bill(world, bill_id).status is BillStatus.PART_PAID
@@ -364,9 +368,7 @@ def test_a_credit_note_takes_from_what_is_outstanding_and_never_more(world: Worl
     pay(world, bill_id, 30)
     world.refuses(CreditBill(bill_id, 71, "too kind"), "credit_note_exceeds_outstanding", by=UTILITY)
     event = world.apply(CreditBill(bill_id, 20, "meter fault"), by=UTILITY).one(BillCredited)
-    assert event == BillCredited(
-        bill_id, BOB.address, UTILITY.address, 20, 50, BillStatus.PART_PAID, "meter fault"
-    )
+    assert event == BillCredited(bill_id, BOB.address, UTILITY.address, 20, 50, BillStatus.PART_PAID, "meter fault")
     assert dues(world) == 50
     world.apply(CreditBill(bill_id, 50, "goodwill"), by=UTILITY)
     assert get_bill(world, bill_id).status is BillStatus.CREDITED
@@ -395,81 +397,6 @@ def test_only_its_consumer_disputes_a_bill_and_only_its_utility_changes_it(world
 )
 def test_a_bill_that_nobody_issued_is_unknown(world: World, payload: Payload, by: Person) -> None:
     world.refuses(payload, "bill_unknown", by=by)
-
-
-# Every pair of a status and a transaction, and where a bill of 100 cents stands afterwards; None: refused.
-
-ISSUED, PART_PAID, DISPUTED = BillStatus.ISSUED, BillStatus.PART_PAID, BillStatus.DISPUTED
-PAID, CREDITED = BillStatus.PAID, BillStatus.CREDITED
-
-ACTIONS: dict[str, tuple[Callable[[bytes], Payload], Person]] = {
-    "pay a part": (lambda bill_id: PayBill(bill_id, 1), BOB),
-    "pay 50": (lambda bill_id: PayBill(bill_id, 50), BOB),
-    "dispute": (lambda bill_id: DisputeBill(bill_id, "x"), BOB),
-    "uphold": (lambda bill_id: ResolveBill(bill_id, Outcome.UPHELD), UTILITY),
-    "withdraw": (lambda bill_id: ResolveBill(bill_id, Outcome.WITHDRAWN), UTILITY),
-    "credit a part": (lambda bill_id: CreditBill(bill_id, 1, "x"), UTILITY),
-    "credit 50": (lambda bill_id: CreditBill(bill_id, 50, "x"), UTILITY),
-}
-AFTER: dict[BillStatus, dict[str, BillStatus]] = {  # each with 50 cents outstanding, where anything is
-    ISSUED: {
-        "pay a part": PART_PAID,
-        "pay 50": PAID,
-        "dispute": DISPUTED,
-        "credit a part": ISSUED,
-        "credit 50": CREDITED,
-    },
-    PART_PAID: {
-        "pay a part": PART_PAID,
-        "pay 50": PAID,
-        "dispute": DISPUTED,
-        "credit a part": PART_PAID,
-        "credit 50": CREDITED,
-    },
-    DISPUTED: {
-        "pay a part": DISPUTED,
-        "pay 50": PAID,
-        "uphold": ISSUED,
-        "withdraw": CREDITED,
-        "credit a part": DISPUTED,
-        "credit 50": CREDITED,
-    },
-    PAID: {},
-    CREDITED: {},
-}
-
-
-def bring_to(world: World, meter: SigningMeter, status: BillStatus) -> bytes:
-    bill_id = issue_bill(world, meter, 100 if status is PART_PAID else 50)
-    if status in (PART_PAID, PAID):
-        pay(world, bill_id, 50)
-    if status is DISPUTED:
-        dispute(world, bill_id)
-    if status is CREDITED:
-        world.apply(CreditBill(bill_id, 50, "x"), by=UTILITY)
-    assert get_bill(world, bill_id).status is status
-    return bill_id
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("status", BillStatus)
-def test_a_bill_goes_only_where_the_domain_lets_it(
-    world: World, meter: SigningMeter, status: BillStatus, action: str
-) -> None:
-    bill_id = bring_to(world, meter, status)
-    make, by = ACTIONS[action]
-    wanted = AFTER[status].get(action)
-    if wanted is None:
-        refusal = world.refuses(make(bill_id), "bill_not_open_to_this", by=by)
-        assert f"is {status}" in refusal.item
-    else:
-        world.apply(make(bill_id), by=by)
-    assert get_bill(world, bill_id).status is (wanted or status)
-    check_credits_conserved(world.state)
-
-
-def test_nothing_leaves_a_closed_bill() -> None:
-    assert {status for status, _ in BILL_TRANSITIONS} == {ISSUED, PART_PAID, DISPUTED}
 
 
 # Dues

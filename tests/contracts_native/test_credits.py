@@ -181,7 +181,9 @@ def test_a_failed_payout_gives_the_credits_back(world: World) -> None:
 
 @pytest.mark.parametrize("reached", RedemptionStatus)
 @pytest.mark.parametrize("ending", [ConfirmPayout, FailPayout])
-def test_a_redemption_ends_once(world: World, reached: RedemptionStatus, ending: type[ConfirmPayout | FailPayout]) -> None:
+def test_a_redemption_ends_once(
+    world: World, reached: RedemptionStatus, ending: type[ConfirmPayout | FailPayout]
+) -> None:
     redemption = redeem(world)
     reach: dict[RedemptionStatus, Payload] = {
         RedemptionStatus.PAID: ConfirmPayout(redemption, "one"),
@@ -210,9 +212,7 @@ def test_an_issuer_pays_out_no_more_than_it_has_outstanding(world: World) -> Non
     ISSUERS.put(world.state, RIVAL.address, value=Issuer(limit_cents=10_000, outstanding_cents=0))
     world.commit()
     world.apply(IssueCredits(BOB.address, 500, "x"), by=RIVAL)
-    first, second = (
-        world.apply(RedeemCredits(RIVAL.address, 300), by=BOB).make_id("redemption") for _ in range(2)
-    )
+    first, second = (world.apply(RedeemCredits(RIVAL.address, 300), by=BOB).make_id("redemption") for _ in range(2))
     world.apply(ConfirmPayout(first, "one"), by=FULFILMENT)
     world.refuses(ConfirmPayout(second, "two"), "issuer_has_less_outstanding", by=FULFILMENT)
     world.apply(FailPayout(second, "ask the other issuer"), by=FULFILMENT)

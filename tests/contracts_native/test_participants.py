@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from contracts_native.lots import TransferEnergy
+from contracts_native.lots import LotId, SliceRef, TransferEnergy
 from contracts_native.participants import (
     KycStatus,
     ParticipantRegistered,
     RegisterParticipant,
     Role,
+    check_not_frozen,
     get_participant,
     has_role,
     make_possession_message,
 )
-from ledger.errors import NotAdmitted, Rejected
+from ledger.errors import NotAdmitted, NotPermitted, Rejected
 from ledger.execution import execute_transaction
 from ledger.primitives import Signature
 from ledger.transaction import BlockContext, check_signatures, decode_transaction
@@ -110,9 +111,8 @@ def test_a_false_signature_is_refused() -> None:
 def test_a_frozen_participant_signs_nothing_not_even_beside_others() -> None:
     world = World()
     world.freeze(ALICE)
-    payload = TransferEnergy(BOB.address, (), "")
-    with pytest.raises(Rejected, match="array_length_out_of_range"):
-        world.apply(payload, by=ALICE)
+    ref = SliceRef(LotId(bytes(16), 0, 1), 0, 1)
+    world.refuses(TransferEnergy(BOB.address, (ref,), ""), "participant_frozen", by=ALICE)
     registration = make_registration(DAVE, UTILITY, Role.CONSUMER)
     world.refuses(registration, "participant_frozen", by=UTILITY, cosigners=[ALICE])
 
@@ -130,3 +130,11 @@ def test_an_unknown_participant_has_no_role() -> None:
     assert not has_role(world.state, STRANGER.address, list(Role))
     with pytest.raises(Rejected, match="participant_unknown"):
         get_participant(world.state, STRANGER.address)
+
+
+def test_a_frozen_participant_is_named_so() -> None:
+    world = World()
+    check_not_frozen(world.state, ALICE.address)
+    world.freeze(ALICE)
+    with pytest.raises(NotPermitted, match="participant_frozen"):
+        check_not_frozen(world.state, ALICE.address)

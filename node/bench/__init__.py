@@ -1,0 +1,1 @@
+"""Measures a local network of real processes over JSON-RPC: what is counted has been committed by every validator."""

@@ -1,0 +1,189 @@
+"""The measurements: transfers and intervals a second, time to finality, memory.
+
+Owns what is sent and how a figure is computed from what came back. Everything is signed before the clock starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from contracts_native.credits import TransferCredits
+from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
+from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.sites import RegisterSite, Technology
+from contracts_native.table import load_table
+from ledger.fields import Json
+from ledger.transaction import decode_transaction, make_object_id
+from node.bench.field import BenchError, Field, Watch, read_memory_mb
+from node.bench.load import LoadResult, make_request, send_all
+from node.keystore import MeterSigningKey
+
+METERS: Final = 40
+INTERVALS_PER_REPORT: Final = 96  # a day of quarter-hours
+INTERVAL_S: Final = 900
+CAPACITY_W: Final = 1_000_000
+START_MS: Final = 1_465_171_200_000  # 2016-06-06T00:00Z
+DAY_MS: Final = 86_400_000
+DAY_WH_MAX: Final = 1_000_000  # where the register stands a day later; across a gap it may have gone on
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """How much was committed by every validator in how long."""
+
+    what: str
+    validators: int
+    count: int
+    duration_ms: int
+    memory_mb: tuple[int, ...]
+
+    @property
+    def per_second(self) -> int:
+        """The figure."""
+        return self.count * 1_000 // max(self.duration_ms, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Finality:
+    """Time from a submission to the answer that it is committed, one at a time or at a moderate load."""
+
+    what: str
+    validators: int
+    count: int
+    median_ms: int
+    p99_ms: int
+
+
+async def measure_transfers(field: Field, *, count: int, connections: int) -> Throughput:
+    """Signed transfers, one per JSON-RPC request, over all nodes."""
+    await field.refresh()
+    accounts = field.accounts
+    requests = []
+    for i in range(count):
+        payload = TransferCredits(accounts[(i + 1) % len(accounts)].address, 1, "")
+        raw = field.sign(payload, accounts[i % len(accounts)])
+        requests.append(make_request("tx_submit", {"transaction": raw.hex(), "wait": "admitted"}))
+    async with Watch(field) as watch:
+        began = time.monotonic_ns()
+        _check(await send_all(requests, field.ports, connections=connections))
+        await watch.wait_for(count)
+        duration_ms = (time.monotonic_ns() - began) // 1_000_000
+    return Throughput("transfers", len(field.clients), count, duration_ms, tuple(read_memory_mb(field.net)))
+
+
+async def measure_readings(field: Field, *, days: int, reports_per_transaction: int) -> Throughput:
+    """Signed meter intervals: each report is a day of quarter-hours of one production meter, and mints 96 lots.
+
+    The meters are divided into groups; each group's days go in order over a connection of its own, since a meter's
+    sequence numbers rise.
+    """
+    meters = await _register_meters(field)
+    await field.refresh()
+    groups = [meters[first : first + reports_per_transaction] for first in range(0, METERS, reports_per_transaction)]
+    loads = [[_make_request(field, group, day) for day in range(days)] for group in groups]
+    async with Watch(field) as watch:
+        began = time.monotonic_ns()
+        ports = field.ports
+        sending = [send_all(load, [ports[i % len(ports)]], connections=1) for i, load in enumerate(loads)]
+        for result in await asyncio.gather(*sending):
+            _check(result)
+        await watch.wait_for(days * len(groups))
+        duration_ms = (time.monotonic_ns() - began) // 1_000_000
+    count = days * METERS * INTERVALS_PER_REPORT
+    return Throughput("intervals", len(field.clients), count, duration_ms, tuple(read_memory_mb(field.net)))
+
+
+async def measure_finality(field: Field, *, count: int, interval_ms: int) -> Finality:
+    """The time from sending one transfer to hearing that it is committed; ``interval_ms`` 0: one after the other."""
+    await field.refresh()
+    accounts, client = field.accounts, field.clients[0]
+
+    async def submit_one(number: int) -> int:
+        payload = TransferCredits(accounts[(number + 1) % len(accounts)].address, 1, "")
+        raw = field.sign(payload, accounts[number % len(accounts)])
+        began = time.monotonic_ns()
+        params: dict[str, Json] = {"transaction": raw.hex(), "wait": "committed", "timeout_ms": 60_000}
+        answer = await client.request("tx_submit", params, timeout_ms=60_000)
+        assert isinstance(answer, dict)
+        if answer.get("status") != "committed":
+            raise BenchError("load_refused", answer)
+        return (time.monotonic_ns() - began) // 1_000_000
+
+    if interval_ms == 0:
+        times = [await submit_one(number) for number in range(count)]
+        return _summarise("lone transfer", field, times)
+    tasks = []
+    for number in range(count):
+        tasks.append(asyncio.create_task(submit_one(number)))
+        await asyncio.sleep(interval_ms / 1000)
+    return _summarise(f"at {1000 // interval_ms} transfers a second", field, list(await asyncio.gather(*tasks)))
+
+
+async def _register_meters(field: Field) -> list[tuple[bytes, MeterSigningKey]]:
+    owner = field.accounts[0]
+    site = RegisterSite(owner.address, Technology.SOLAR, "DE", CAPACITY_W, "bench", START_MS)
+    raw = field.sign(site, field.utility, [owner])
+    await field.submit_many([raw])
+    site_id = make_object_id("site", decode_transaction(raw, load_table()).tx_id)
+    meters = []
+    raws = []
+    for i in range(METERS):
+        key = MeterSigningKey.from_seed(f"bench meter {i}".encode().ljust(32, b"."))
+        spec = ChannelSpec(Channel.PRODUCTION, CAPACITY_W, INTERVAL_S)
+        payload = RegisterMeter(site_id, f"bench-{i}", key.public_key, (spec,), START_MS)
+        raws.append(field.sign(payload, field.utility, [owner]))
+        meters.append((compute_meter_id(field.utility.address, f"bench-{i}"), key))
+    await field.submit_many(raws)
+    return meters
+
+
+def _make_request(field: Field, meters: Sequence[tuple[bytes, MeterSigningKey]], day: int) -> bytes:
+    reports = tuple(_make_report(field, meter, key, day) for meter, key in meters)
+    raw = field.sign(SubmitReadings(reports), field.accounts[day % len(field.accounts)])
+    return make_request("tx_submit", {"transaction": raw.hex(), "wait": "admitted"})
+
+
+def _make_report(field: Field, meter: bytes, key: MeterSigningKey, day: int) -> Report:
+    values_wh = tuple(1_000 + (meter[0] * 7 + day * 13 + i * 3) % 500 for i in range(INTERVALS_PER_REPORT))
+    start_ms = START_MS + day * DAY_MS
+    register_wh = day * DAY_WH_MAX
+    register_end_wh = register_wh + sum(values_wh)
+    message = make_report_message(
+        field.chain_id,
+        meter=meter,
+        channel=Channel.PRODUCTION,
+        sequence=day + 1,
+        start_ms=start_ms,
+        interval_s=INTERVAL_S,
+        values_wh=values_wh,
+        register_start_wh=register_wh,
+        register_end_wh=register_end_wh,
+        flag=Flag.MEASURED,
+    )
+    return Report(
+        meter=meter,
+        channel=Channel.PRODUCTION,
+        sequence=day + 1,
+        start_ms=start_ms,
+        interval_s=INTERVAL_S,
+        values_wh=values_wh,
+        register_start_wh=register_wh,
+        register_end_wh=register_end_wh,
+        flag=Flag.MEASURED,
+        signature=key.sign(message),
+    )
+
+
+def _check(result: LoadResult) -> None:
+    if result.refused:
+        raise BenchError("load_refused", result.refusals[0])
+
+
+def _summarise(what: str, field: Field, times_ms: list[int]) -> Finality:
+    ordered = sorted(times_ms)
+    p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    return Finality(what, len(field.clients), len(ordered), ordered[len(ordered) // 2], p99)

@@ -1,0 +1,94 @@
+"""Runs measurements and shows them: ``wattprint bench transfers|readings|finality|all``.
+
+Owns the order of things and the table. Each figure comes from a fresh network.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.fields import Json
+from node.bench.field import open_field
+from node.bench.measure import Finality, Throughput, measure_finality, measure_readings, measure_transfers
+
+BLOCK_MS_DEFAULT: Final = 500
+
+
+class Measurement(enum.StrEnum):
+    """What can be measured."""
+
+    TRANSFERS = "transfers"
+    READINGS = "readings"
+    FINALITY = "finality"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """How much to measure. ``connections`` are those of the load, over all nodes."""
+
+    measurements: tuple[Measurement, ...] = tuple(Measurement)
+    validators: tuple[int, ...] = (4, 1)
+    transfers: int = 10_000
+    days: int = 60
+    connections: int = 16
+    block_ms: int = BLOCK_MS_DEFAULT
+
+
+Result = Throughput | Finality
+
+
+async def run(options: BenchOptions) -> list[Result]:
+    """Measure one after the other. Raises ``LocalError`` when a measurement does not count."""
+    results: list[Result] = []
+    for validators in options.validators:
+        for measurement in options.measurements:
+            async with open_field(validators=validators, block_ms=options.block_ms) as field:
+                if measurement is Measurement.TRANSFERS:
+                    count = options.transfers
+                    results.append(await measure_transfers(field, count=count, connections=options.connections))
+                elif measurement is Measurement.READINGS:
+                    results.append(await measure_readings(field, days=options.days, reports_per_transaction=10))
+                else:
+                    results.append(await measure_finality(field, count=20, interval_ms=0))
+                    results.append(await measure_finality(field, count=500, interval_ms=10))
+    return results
+
+
+def format_table(results: Sequence[Result]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| what | validators | figure | memory per node |", "|---|---|---|---|"]
+    for result in results:
+        if isinstance(result, Throughput):
+            figure = f"{result.per_second:,} a second ({result.count:,} in {result.duration_ms / 1000:.1f} s)"
+            memory = f"{min(result.memory_mb)}–{max(result.memory_mb)} MB"
+        else:
+            figure = f"median {result.median_ms} ms, 99 % within {result.p99_ms} ms (n = {result.count})"
+            memory = ""
+        lines.append(f"| {result.what} | {result.validators} | {figure} | {memory} |")
+    return "\n".join(lines)
+
+
+def to_json(results: Sequence[Result]) -> list[Json]:
+    """The results for machines."""
+    return [
+        {
+            "what": result.what,
+            "validators": result.validators,
+            "count": result.count,
+            "duration_ms": result.duration_ms,
+            "per_second": result.per_second,
+            "memory_mb": list(result.memory_mb),
+        }
+        if isinstance(result, Throughput)
+        else {
+            "what": result.what,
+            "validators": result.validators,
+            "count": result.count,
+            "median_ms": result.median_ms,
+            "p99_ms": result.p99_ms,
+        }
+        for result in results
+    ]

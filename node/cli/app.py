@@ -1,0 +1,160 @@
+"""The tree of commands: written ones, one per transaction, one per question to a node.
+
+Owns how the tree is put together and what each kind of failure becomes: one line on stderr and an exit status. A new
+payload or a new JSON-RPC method is a new command without a change here; a new group is one file in ``groups/``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import click
+
+from contracts_native.table import load_table
+from ledger.errors import CorruptStore, Rejected
+from node.cli import groups
+from node.cli.derive import make_transaction_command
+from node.cli.reads import list_read_groups, list_reads, make_read_command
+from node.client_errors import NodeUnreachable, RpcError
+from node.errors import LocalError
+from node.jsonrpc import INVALID_PARAMS
+from node.version import VERSION
+
+DONE: Final = 0
+REFUSED: Final = 1
+WRONG_USAGE: Final = 2
+NO_NODE: Final = 3
+INTERRUPTED: Final = 130  # what a shell expects of a program that Ctrl-C ended
+
+_HELP: Final = """Who bought this green energy, and where did a buyer's energy come from?
+
+Every command has --json (one JSON document on stdout). Those that ask a node have --node URL (or WATTPRINT_NODE), those
+that sign have --key FILE (or WATTPRINT_KEY, and WATTPRINT_PASSPHRASE).
+
+\b
+A first walk:
+  wattprint testnet start --detach --directory testnet
+  export WATTPRINT_KEY=testnet/keyring/utility.key.json
+  wattprint credit issue --holder testnet/keyring/consumer.key.json \\
+      --amount-cents 5000 --payment-reference bank-1
+  wattprint credit balance testnet/keyring/consumer.key.json
+  wattprint testnet stop --directory testnet
+
+Exit status: 0 done, 1 refused by the ledger (the reason is on stderr), 2 wrong usage, 3 no node answered.
+"""
+
+
+class Wattprint(click.Group):
+    """The root. A group's file is only imported when it is asked for, so that a node starts lean."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx  # the tree is the same everywhere
+        families = {tag.partition(".")[0] for tag in load_table().payloads}
+        return sorted(families | _list_written() | list_read_groups())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        return make_group(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            ctx.fail(f"No such command {name!r}. There are: {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; a mistake before the name of a command is one line too."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            ctx.exit(_explain_usage(error))
+
+    def invoke(self, ctx: click.Context) -> None:
+        """As click's, but every failure is one line and one of our exit statuses."""
+        ctx.exit(_run(lambda: super(Wattprint, self).invoke(ctx)))
+
+
+def make_group(name: str) -> click.Command | None:
+    """A group with its written commands, then those of its transactions and questions that nobody wrote by hand."""
+    written = _find_written(name)
+    if written is not None and not isinstance(written, click.Group):
+        return written
+    tags = {tag: kind for tag, kind in load_table().payloads.items() if tag.partition(".")[0] == name}
+    reads = list_reads(name)
+    if written is None and not tags and not reads:
+        return None
+    group = written or click.Group(name, help=f"{name.capitalize()}: transactions and questions.")
+    for tag, kind in tags.items():
+        verb = tag.partition(".")[2].replace("_", "-").replace(".", "-")
+        if verb not in group.commands:
+            group.add_command(make_transaction_command(tag, kind), verb)
+    for verb, method in reads.items():
+        if verb not in group.commands:
+            group.add_command(make_read_command(method), verb)
+    return group
+
+
+def _list_written() -> set[str]:
+    return {info.name for info in pkgutil.iter_modules(groups.__path__)}
+
+
+def _find_written(name: str) -> click.Command | None:
+    if name not in _list_written():
+        return None
+    command = importlib.import_module(f"{groups.__name__}.{name}").command
+    assert isinstance(command, click.Command)
+    return command
+
+
+def _run(work: Callable[[], object]) -> int:
+    """Run a command; what goes wrong becomes a line and an exit status, never a traceback."""
+    try:
+        work()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        return _explain_usage(error)
+    except click.ClickException as error:
+        return _say(error.format_message(), WRONG_USAGE)
+    except click.Abort:
+        return _say("interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except NodeUnreachable as error:
+        return _say(str(error), NO_NODE)
+    except RpcError as error:
+        return _say(str(error), WRONG_USAGE if error.code == INVALID_PARAMS else REFUSED)
+    except (LocalError, Rejected, CorruptStore) as error:
+        return _say(str(error), WRONG_USAGE)
+    except BrokenPipeError:  # `wattprint … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), WRONG_USAGE)
+    return DONE
+
+
+def _explain_usage(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group without a command: its help
+        click.echo(error.format_message(), err=True)
+        return WRONG_USAGE
+    where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+    return _say(error.format_message() + where, WRONG_USAGE)
+
+
+def _say(text: str, status: int) -> int:
+    click.echo(f"wattprint: {' '.join(text.split())}", err=True)
+    return status
+
+
+app = Wattprint(
+    "wattprint", help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+click.version_option(VERSION, prog_name="wattprint", message="%(prog)s %(version)s")(app)

@@ -1,0 +1,129 @@
+"""A command from a JSON-RPC method: its parameters are arguments and options, its summary the help.
+
+Owns the derivation of every question that has no written command: ``site_get`` is ``site show``, ``site_list`` is
+``site list``, ``energy_balance`` is ``energy balance``. A new method is a new command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, cast
+
+import click
+
+from ledger.fields import Json
+from node.cli.options import JSON_OPTION, NODE_OPTION, Connected, make_options, take_connected
+from node.cli.output import Row, format_csv, format_document, note, show
+from node.cli.values import FieldType
+from node.client import Answer, Client
+from node.methods import Method, Parameter
+from node.rpc_methods import METHODS
+
+VERBS: Final = {"get": "show"}
+NOT_COMMANDS: Final = frozenset({"tx_submit", "tx_submit_many", "tx_simulate", "subscribe", "unsubscribe"})
+ADDRESS_MARK: Final = "wp1"
+PAGES_MAX: Final = 10_000  # that --all follows
+
+
+def list_read_groups() -> set[str]:
+    """The groups that have at least one question."""
+    return {name.partition("_")[0] for name in _list_names()}
+
+
+def list_reads(group: str) -> dict[str, Method]:
+    """The questions of a group by their verb."""
+    found = {}
+    for name in _list_names():
+        family, _, verb = name.partition("_")
+        if family == group:
+            found[VERBS.get(verb, verb.replace("_", "-"))] = METHODS[name]
+    return found
+
+
+def _list_names() -> list[str]:
+    return [name for name in METHODS if name not in NOT_COMMANDS and "." not in name]
+
+
+def make_read_command(method: Method) -> click.Command:
+    """The command that asks one question."""
+    is_paged = any(parameter.name == "cursor" for parameter in method.parameters)
+
+    def run(as_csv: bool, everything: bool = False, **options: Any) -> None:
+        connected = take_connected(click.get_current_context().obj, options)
+        ask(connected, method.name, options, as_csv=as_csv, everything=everything)
+
+    own = [
+        click.Option(["--csv", "as_csv"], is_flag=True, help="Print the list of the answer as CSV."),
+        *(
+            [click.Option(["--all", "everything"], is_flag=True, help="Follow the cursor to the end.")]
+            if is_paged
+            else []
+        ),
+    ]
+    return click.Command(
+        method.name,
+        callback=run,
+        params=[*map(_make_parameter, method.parameters), *own, *make_options(JSON_OPTION, NODE_OPTION)],
+        help=method.description,
+        short_help=method.summary,
+    )
+
+
+def ask(
+    connected: Connected, method: str, params: dict[str, Json], *, as_csv: bool = False, everything: bool = False
+) -> None:
+    """Put a question to the node and print the answer, or all its pages."""
+    answer = cast(Json, connected.run(_make_call(method, params)))
+    if everything and isinstance(answer, dict):
+        answer = _follow(connected, method, params, answer)
+    if as_csv:
+        name, rows = find_rows(answer)
+        if name is None:
+            raise click.UsageError("This answer has no list; --csv does not apply.")
+        click.echo(format_csv(rows), nl=False)
+        return
+    show(connected, answer, format_document(answer))
+    if isinstance(answer, dict) and answer.get("next_cursor"):
+        note(connected, "there is more: --all, or --cursor with next_cursor")
+
+
+def find_rows(document: Json) -> tuple[str | None, list[Row]]:
+    """The list of objects in an answer, and its name ("" for the answer itself)."""
+    if isinstance(document, list):
+        return "", cast("list[Row]", document)
+    for name, value in document.items() if isinstance(document, dict) else ():
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            return name, cast("list[Row]", value)
+    return None, []
+
+
+def _follow(connected: Connected, method: str, params: dict[str, Json], first: dict[str, Json]) -> Json:
+    name, rows = find_rows(first)
+    if name is None:
+        return first
+    items: list[Json] = [dict(row) for row in rows]
+    cursor = first.get("next_cursor")
+    for _ in range(PAGES_MAX):
+        if cursor is None:
+            break
+        asked = {**params, "cursor": cursor}
+        page = cast("dict[str, Json]", connected.run(_make_call(method, asked)))
+        items += cast("list[Json]", page[name])
+        cursor = page.get("next_cursor")
+    return {**first, name: items, "next_cursor": cursor}
+
+
+def _make_call(method: str, params: dict[str, Json]) -> Callable[[Client], Coroutine[Any, Any, Answer]]:
+    return lambda client: client.call(method, **params)
+
+
+def _make_parameter(parameter: Parameter) -> click.Parameter:
+    # Questions take addresses as text; that a key file may stand for one can only be read from the summary.
+    schema = {**parameter.schema, "format": "address"} if ADDRESS_MARK in parameter.summary else parameter.schema
+    kind = FieldType(parameter.name, schema, parameter.codec)
+    if parameter.is_required:
+        return click.Argument([parameter.name], type=kind)
+    shown = "" if parameter.default is None else f"  [default: {parameter.default}]"
+    return click.Option(
+        ["--" + parameter.name.replace("_", "-"), parameter.name], type=kind, help=parameter.summary + shown
+    )

@@ -1,0 +1,213 @@
+"""The conservation audit: each sum of DOMAIN.md with its two sides, computed from the state and from the index.
+
+Owns the answer of ``chain_audit``. It reads every lot, report and balance: a question for auditors, not for a page
+that refreshes itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import le
+from typing import Final, cast
+
+from contracts_native import bills, credits, escrow
+from contracts_native.claims import CLAIMED
+from contracts_native.lots import MINTS, SLICES, Mint, SliceStatus, is_partition
+from contracts_native.meters import METERS, Channel
+from contracts_native.readings import REPORTS, IntervalState, ReportRecord, get_interval_state
+from contracts_native.sites import SITES
+from ledger.block import Header
+from ledger.fields import Json
+from ledger.parameters import get_parameters
+from ledger.tables import Table
+from node import chain_store, index
+from node.queries.view import TIME_MS_MAX, JsonObject, V, View, scan_table
+
+ID_BYTES: Final = 16
+NUMBER_BYTES: Final = 8
+FAULTS_SHOWN_MAX: Final = 100
+ALL_DAYS: Final = index.get_days(0, TIME_MS_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One sum. ``left`` and ``right`` name their parts; they are compared by the relation, ``=`` or ``≤``.
+
+    ``faults`` names the objects for which it does not hold on their own, even if the sums happen to agree.
+    """
+
+    name: str
+    unit: str
+    left: dict[str, int]
+    right: dict[str, int]
+    relation: str = "="
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the sides stand in the relation, for every object."""
+        left, right = sum(self.left.values()), sum(self.right.values())
+        return not self.faults and (left == right if self.relation == "=" else left <= right)
+
+    def to_json(self) -> JsonObject:
+        """The check as an auditor reads it."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "relation": self.relation,
+            "left": sum(self.left.values()),
+            "right": sum(self.right.values()),
+            "left_parts": cast(JsonObject, self.left),
+            "right_parts": cast(JsonObject, self.right),
+            "faults": cast("list[Json]", self.faults[:FAULTS_SHOWN_MAX]),
+            "faults_count": len(self.faults),
+            "holds": self.holds,
+        }
+
+
+def chain_audit(view: View) -> JsonObject:
+    """Every conservation sum of the domain, with its two sides and whether it holds; reads the whole state."""
+    header = chain_store.get_header(view.reader, chain_store.read_head_height(view.reader))
+    checks = [
+        *_check_lots(view, header),
+        *_check_credits(view),
+        _check_bills(view),
+        _check_claims(view),
+        *_check_sources(view),
+    ]
+    return {
+        "height": header.height,
+        "state_root": header.state_root.hex(),
+        "holds": all(one.holds for one in checks),
+        "sums": [one.to_json() for one in checks],
+    }
+
+
+def _check_lots(view: View, header: Header) -> Iterator[Check]:
+    """For each lot: Σ slices = minted Wh; over all lots: minted = active + reserved + claimed + expired + withdrawn."""
+    lifetime_ms = get_parameters(view.state).lot_lifetime_s * 1_000
+    untouched: dict[tuple[bytes, int, int], tuple[int, int]] = {}  # meter, start, version → Wh, end
+    for key, mint in _scan(view, MINTS):
+        untouched.update(_list_lots(key[:ID_BYTES], mint))
+    minted_wh = sum(wh for wh, _ in untouched.values())
+    by_status: Counter[str] = Counter({status.value: 0 for status in SliceStatus})
+    slices_wh, faults = 0, []
+    for key, record in _scan(view, SLICES):
+        meter, start_ms, version = key[:ID_BYTES], key[ID_BYTES : ID_BYTES + NUMBER_BYTES], key[-NUMBER_BYTES:]
+        lot = (meter, int.from_bytes(start_ms, "big"), int.from_bytes(version, "big"))
+        wh, end_ms = untouched.pop(lot, (0, 0))
+        if not is_partition(record.slices, wh):
+            faults.append(f"{meter.hex()}:{lot[1]}:{lot[2]}")
+        for one in record.slices:
+            is_expired = one.status is SliceStatus.ACTIVE and header.time_ms >= end_ms + lifetime_ms
+            by_status[SliceStatus.EXPIRED.value if is_expired else one.status.value] += one.end_wh - one.first_wh
+            slices_wh += one.end_wh - one.first_wh
+    for wh, end_ms in untouched.values():  # a lot that nobody touched is active, or past its lifetime
+        is_expired = header.time_ms >= end_ms + lifetime_ms
+        by_status[SliceStatus.EXPIRED.value if is_expired else SliceStatus.ACTIVE.value] += wh
+        slices_wh += wh
+    yield Check("slices_partition_each_lot", "wh", {"minted": minted_wh}, {"slices": slices_wh}, faults=faults)
+    yield Check("minted_is_all_statuses", "wh", {"minted": minted_wh}, dict(by_status))
+
+
+def _check_credits(view: View) -> Iterator[Check]:
+    """Issued − paid out = Σ balances + Σ escrow + Σ redemptions requested, and is what the issuers have outstanding."""
+    sums = credits.compute_credit_sums(view.state)
+    supply = {"issued": sums.issued_cents, "paid_out": -sums.paid_out_cents}
+    places = {
+        "balances": sums.balances_cents,
+        "escrow": escrow.compute_held_cents(view.state),
+        "redemptions_requested": sums.redemptions_requested_cents,
+    }
+    yield Check("credit_supply_is_where_credits_are", "cents", supply, places)
+    issuers = {"issuers_outstanding": sums.issuers_outstanding_cents}
+    yield Check("credit_supply_is_outstanding_of_issuers", "cents", supply, issuers)
+
+
+def _check_bills(view: View) -> Check:
+    """Billed = paid + credited + outstanding, and the open bills have all that is outstanding."""
+    sums = bills.compute_bill_sums(view.state)
+    parts = {
+        "paid": sums.paid_cents,
+        "credited": sums.credited_cents,
+        "outstanding_on_open_bills": sums.outstanding_on_open_bills_cents,
+    }
+    return Check("billed_is_paid_credited_or_outstanding", "cents", {"billed": sums.billed_cents}, parts)
+
+
+def _check_claims(view: View) -> Check:
+    """For each consumption record: Σ hourly claims ≤ recorded Wh."""
+    claimed_wh, recorded_wh, faults = 0, 0, []
+    for key, claimed in _scan(view, CLAIMED):
+        meter, start_ms = key[:ID_BYTES], int.from_bytes(key[ID_BYTES:], "big")
+        report = REPORTS.find(view.state, meter, Channel.CONSUMPTION, start_ms)
+        values_wh = () if report is None else report.values_wh
+        if len(values_wh) != len(claimed.wh) or not all(map(le, claimed.wh, values_wh)):
+            faults.append(f"{meter.hex()}:{start_ms}")
+        claimed_wh += sum(claimed.wh)
+        recorded_wh += sum(values_wh)
+    left, right = {"claimed_hourly": claimed_wh}, {"recorded": recorded_wh}
+    return Check("hourly_claims_are_within_consumption", "wh", left, right, relation="≤", faults=faults)
+
+
+def _check_sources(view: View) -> Iterator[Check]:
+    """For each site: metered = minted + quarantined + not minted, and the holders' list sums to what it minted."""
+    metered, minted, fates = _sum_production(view)
+    totals: Counter[str] = Counter({"minted": 0, "quarantined": 0, "not_minted": 0})
+    held_wh, faults, holder_faults = 0, [], []
+    for key, _ in _scan(view, SITES):
+        site = key
+        accounted = Counter({"minted": minted[site], **fates[site]})
+        totals.update(accounted)
+        if metered[site] != sum(accounted.values()):
+            faults.append(site.hex())
+        has_wh = sum(
+            sum(holding.held) + sum(holding.claimed)
+            for _, meter in index.scan_list(view.reader, index.List.METERS_OF_SITE, site)
+            for _, _, holding in index.scan_source(view.reader, meter, ALL_DAYS)
+        )
+        held_wh += has_wh
+        if has_wh != minted[site]:
+            holder_faults.append(site.hex())
+    metered_wh = sum(metered.values())
+    yield Check("metered_is_accounted_for", "wh", {"metered": metered_wh}, dict(totals), faults=faults)
+    left, right = {"minted": sum(minted.values())}, {"held_or_claimed": held_wh}
+    yield Check("holders_of_each_source_have_what_it_minted", "wh", left, right, faults=holder_faults)
+
+
+def _sum_production(view: View) -> tuple[Counter[bytes], Counter[bytes], defaultdict[bytes, Counter[str]]]:
+    """Of each site: metered Wh (reports), minted Wh (lots), and what else became of it (reports)."""
+    metered: Counter[bytes] = Counter()
+    minted: Counter[bytes] = Counter()
+    fates: defaultdict[bytes, Counter[str]] = defaultdict(Counter)
+    for key, mint in _scan(view, MINTS):
+        assert len(key) == ID_BYTES + NUMBER_BYTES, "meter, start"
+        minted[mint.site] += sum(mint.wh)
+    for meter_id, meter in _scan(view, METERS):
+        for _, report in REPORTS.scan(view.state, meter_id, Channel.PRODUCTION):
+            metered[meter.site] += sum(report.values_wh)
+            for state, wh in _list_unminted(report):
+                fates[meter.site][state.value] += wh
+    return metered, minted, fates
+
+
+def _list_unminted(report: ReportRecord) -> Iterator[tuple[IntervalState, int]]:
+    quarantined = frozenset(report.quarantined)
+    for place, wh in enumerate(report.values_wh):
+        state = get_interval_state(Channel.PRODUCTION, report.flag, is_quarantined=place in quarantined)
+        if state is not IntervalState.MINTED:
+            yield state, wh
+
+
+def _list_lots(meter: bytes, mint: Mint) -> Iterator[tuple[tuple[bytes, int, int], tuple[int, int]]]:
+    length_ms = mint.interval_s * 1_000
+    for place, wh in enumerate(mint.wh):
+        if wh:
+            start_ms = mint.start_ms + place * length_ms
+            yield (meter, start_ms, mint.version), (wh, start_ms + length_ms)
+
+
+def _scan(view: View, table: Table[V]) -> Iterator[tuple[bytes, V]]:
+    return scan_table(view, table, None)

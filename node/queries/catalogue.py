@@ -1,0 +1,43 @@
+"""Every question that a node answers from what is committed, by the name of its JSON-RPC method.
+
+Owns the list only: each function's name is the method's, and its keyword parameters are the method's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from node.queries import audit, chain, credits, energy, participants, readings, sites, trace
+from node.queries.view import JsonObject
+
+QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
+    chain.chain_block,
+    chain.chain_validators,
+    chain.chain_parameters,
+    audit.chain_audit,
+    participants.participant_get,
+    participants.participant_list,
+    sites.site_get,
+    sites.site_list,
+    sites.meter_get,
+    sites.meter_list,
+    readings.reading_list,
+    energy.energy_balance,
+    energy.energy_slices,
+    energy.lot_get,
+    energy.claim_get,
+    energy.claim_list,
+    credits.credit_balance,
+    credits.redemption_list,
+    credits.escrow_get,
+    credits.escrow_list,
+    credits.bill_get,
+    credits.bill_list,
+    credits.bill_dues,
+    trace.trace_source,
+    trace.trace_holder,
+    trace.trace_lot,
+    chain.proof_transaction,
+    chain.proof_state,
+)
