@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, cast
 
-from ledger.encoding import decode, encode
+from ledger.encoding import decode, decode_first, encode
 from ledger.errors import Malformed, RuleViolated
 from ledger.fields import Bounds, Length, from_plain, to_plain
 from ledger.merkle import compute_root
@@ -72,6 +72,11 @@ def decode_block(raw: bytes) -> Block:
         if type(tx) is not bytes or len(tx) > TRANSACTION_BYTES_MAX:
             raise Malformed("block_malformed", "a transaction is bytes")
     return Block(header, cast("tuple[bytes, ...]", values[1]))
+
+
+def decode_stored_header(raw: bytes) -> Header:
+    """The header of a block that was checked when it was stored; its transactions are not read."""
+    return from_plain(Header, decode_first(raw))
 
 
 def check_header(header: Header, parent: Header) -> None:

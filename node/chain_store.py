@@ -12,7 +12,7 @@ from typing import Final
 from consensus.codec import decode_message, encode_message
 from consensus.messages import CommitCertificate
 from consensus.validators import Validator, ValidatorSet
-from ledger.block import Block, Header, compute_block_id, decode_block, encode_block
+from ledger.block import Block, Header, compute_block_id, decode_block, decode_stored_header, encode_block
 from ledger.encoding import decode, encode
 from ledger.errors import CorruptStore, Malformed
 from ledger.execution import Executed
@@ -142,11 +142,14 @@ def find_block(reader: Reader, height: int) -> Block | None:
 
 
 def get_header(reader: Reader, height: int) -> Header:
-    """The header of a block that must be there."""
-    block = find_block(reader, height)
-    if block is None:
+    """The header of a block that must be there; its transactions are not read."""
+    raw = find_block_bytes(reader, height)
+    if raw is None:
         raise CorruptStore(f"block {height} is missing")
-    return block.header
+    try:
+        return decode_stored_header(raw)
+    except Malformed as error:
+        raise CorruptStore(f"block {height}: {error}") from error
 
 
 def find_height(reader: Reader, block_id: Hash) -> int | None:

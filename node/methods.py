@@ -132,7 +132,7 @@ def explain_question(error: Rejected) -> Fault:
 def _give_view(query: Handler) -> Handler:
     def answer(service: NodeService, **arguments: object) -> Json:
         try:
-            return cast(Json, query(View(service.reader, service.table), **arguments))
+            return cast(Json, query(View(service.reader, service.table, service.tree), **arguments))
         except Rejected as error:
             raise explain_question(error) from error
 

@@ -119,7 +119,7 @@ def tx_get(service: NodeService, tx_id: Hash) -> JsonObject:
     pending = service.find_pending(tx_id)
     if pending is not None:
         return {"tx_id": tx_id.hex(), "status": "pending", "transaction": transaction_to_json(pending)}
-    found = chain.find_transaction(View(service.reader, service.table), tx_id=tx_id.hex())
+    found = chain.find_transaction(View(service.reader, service.table, service.tree), tx_id=tx_id.hex())
     if found is not None:
         return found
     error = service.find_dropped(tx_id)

@@ -18,6 +18,7 @@ from ledger.errors import Rejected
 from ledger.fields import Json
 from ledger.primitives import Hash, PublicKey
 from ledger.receipt import Event
+from ledger.state_root import StateTree
 from ledger.storage import Reader, Store
 from ledger.transaction import Transaction, TransactionTable
 from node import chain_store
@@ -302,6 +303,11 @@ class Runtime:
     def table(self) -> TransactionTable:
         """Every transaction and event there is."""
         return self._parts.table
+
+    @property
+    def tree(self) -> StateTree:
+        """The state tree of the committed head."""
+        return self._core.chain.tree
 
     @property
     def core(self) -> Core:

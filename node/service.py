@@ -14,6 +14,7 @@ from ledger.errors import Rejected
 from ledger.fields import Json
 from ledger.primitives import Hash
 from ledger.receipt import Event
+from ledger.state_root import StateTree
 from ledger.storage import Reader
 from ledger.transaction import Transaction, TransactionTable
 
@@ -73,6 +74,10 @@ class NodeService(Protocol):
 
     @property
     def table(self) -> TransactionTable: ...
+
+    @property
+    def tree(self) -> StateTree | None:
+        """The state tree of the committed head; None where only the store has it."""
 
     def get_status(self) -> NodeStatus: ...
 

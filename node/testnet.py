@@ -50,6 +50,9 @@ STOP_TIMEOUT_MS: Final = 10_000
 POLL_MS: Final = 20
 LOG_TAIL_BYTES: Final = 2_000
 
+# Recorded years of real meters are played here: their energy must not be past its lifetime when it is minted.
+PARAMETERS: Final = Parameters(lot_lifetime_s=10**10)
+
 # name of the key file → roles, and whether it may issue credits
 KEYRING: Final[dict[str, tuple[tuple[str, ...], int]]] = {
     "admin": (("admin",), 0),
@@ -139,7 +142,7 @@ class Testnet:
                 time_ms=now_ms,
                 validators=tuple(GenesisValidator(key.public_key, f"node{i}") for i, key in enumerate(keys)),
                 participants=(*members, *extra_participants),
-                parameters=parameters or Parameters(),
+                parameters=parameters or PARAMETERS,
             )
             for index in range(validators):
                 net._write_home(index, keys, document, block_ms=block_ms)

@@ -55,7 +55,8 @@ WORLD: Final = (
     "p2p/connection.py",
     "node/runtime.py",
     "node/rpc.py",
-    "node/rpc_*.py",
+    "node/rpc_dispatch.py",
+    "node/rpc_socket.py",
     "node/leveldb_store.py",
     "node/journal.py",
     "node/keystore.py",
@@ -64,10 +65,16 @@ WORLD: Final = (
     "node/logs.py",
     "node/client.py",
     "node/testnet.py",
-    "node/main.py",
+    "node/launch.py",
     "node/__main__.py",
-    "node/ipfs.py",
+    "node/bench/*.py",
+    "node/demo/data.py",
+    "node/demo/narrator.py",
+    "node/demo/network.py",
+    "node/demo/outage.py",
+    "node/demo/story.py",
     "node/cli/*.py",
+    "node/cli/groups/*.py",
 )
 WORLD_MODULES: Final = frozenset(
     {

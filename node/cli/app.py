@@ -18,7 +18,7 @@ import click
 from contracts_native.table import load_table
 from ledger.errors import CorruptStore, Rejected
 from node.cli import groups
-from node.cli.derive import make_transaction_command
+from node.cli.derive import make_transaction_command, make_verb
 from node.cli.reads import list_read_groups, list_reads, make_read_command
 from node.client_errors import NodeUnreachable, RpcError
 from node.errors import LocalError
@@ -92,7 +92,7 @@ def make_group(name: str) -> click.Command | None:
         return None
     group = written or click.Group(name, help=f"{name.capitalize()}: transactions and questions.")
     for tag, kind in tags.items():
-        verb = tag.partition(".")[2].replace("_", "-").replace(".", "-")
+        verb = make_verb(tag)
         if verb not in group.commands:
             group.add_command(make_transaction_command(tag, kind), verb)
     for verb, method in reads.items():

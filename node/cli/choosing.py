@@ -5,6 +5,7 @@ Owns the choice only, from what a node answered; the ledger checks whatever is c
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -98,12 +99,13 @@ def choose_matching(
     A slice is set against the interval that encloses its lot, or, when lots are longer than intervals, against the
     intervals of its matching period of ``period_ms``: as the ledger does.
     """
+    starts_ms = [one.start_ms for one in consumed]
     rooms = [one.room_wh for one in consumed]
     chosen: list[SliceRef] = []
     left_wh = sum(rooms) if wh_max is None else wh_max
     for one in held:
         part_wh = 0
-        for index in _find_intervals(one, consumed, period_ms):
+        for index in _find_intervals(one, consumed, starts_ms, period_ms):
             more_wh = min(one.wh - part_wh, rooms[index], left_wh)
             rooms[index] -= more_wh
             left_wh -= more_wh
@@ -113,14 +115,14 @@ def choose_matching(
     return chosen
 
 
-def _find_intervals(one: Held, consumed: Sequence[Consumed], period_ms: int) -> list[int]:
-    enclosing = [i for i, interval in enumerate(consumed) if _encloses(interval, one.start_ms, one.end_ms)]
-    if enclosing:
-        return enclosing[:1]
-    start_ms = one.start_ms - one.start_ms % period_ms
-    end_ms = start_ms + period_ms
-    return [i for i, interval in enumerate(consumed) if start_ms <= interval.start_ms and interval.end_ms <= end_ms]
-
-
-def _encloses(interval: Consumed, start_ms: int, end_ms: int) -> bool:
-    return interval.start_ms <= start_ms and end_ms <= interval.end_ms
+def _find_intervals(one: Held, consumed: Sequence[Consumed], starts_ms: list[int], period_ms: int) -> range:
+    """Places of the intervals that a slice may be set against."""
+    place = bisect_right(starts_ms, one.start_ms) - 1
+    if place >= 0 and one.end_ms <= consumed[place].end_ms:
+        return range(place, place + 1)
+    period_start_ms = one.start_ms - one.start_ms % period_ms
+    first = bisect_left(starts_ms, period_start_ms)
+    stop = bisect_left(starts_ms, period_start_ms + period_ms)
+    while stop > first and consumed[stop - 1].end_ms > period_start_ms + period_ms:
+        stop -= 1
+    return range(first, stop)

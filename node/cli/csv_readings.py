@@ -81,6 +81,16 @@ class ChannelData:
         return [(start_ms, tuple(values)) for start_ms, values in stretches]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a file, behind its header: their starts, lines and cells."""
+
+    source: str
+    starts_ms: list[int]
+    lines: list[int]
+    cells: list[list[str]]
+
+
 def read_csv(path: Path, *, columns: Sequence[str] = (), interval_s: int | None = None) -> list[ChannelData]:
     """The channels of a file: of the named columns, or of all. Raises ``ReadingFileError``."""
     try:
@@ -107,25 +117,25 @@ def parse_csv(
     rows = _iterate_rows(text, source)
     header = next(rows, (1, []))[1]
     places = _find_columns(header, source, columns)
-    starts: list[int] = []
-    lines: list[int] = []
-    cells: list[list[str]] = []
+    start_place = header.index(START_COLUMN)
+    table = _Rows(source, [], [], [])
+    starts = table.starts_ms
     for line, row in rows:
         if len(row) != len(header):
             raise ReadingFileError("row_wrong", f"{source}:{line}: {len(row)} columns, the header has {len(header)}")
         if len(starts) == ROWS_MAX:
             raise ReadingFileError("file_too_large", f"{source}:{line}: at most {ROWS_MAX} rows")
-        start_ms = _read_start(row[header.index(START_COLUMN)], source, line)
+        start_ms = _read_start(row[start_place], source, line)
         if starts and start_ms <= starts[-1]:
-            raise ReadingFileError("time_not_rising", f"{source}:{line}: {row[header.index(START_COLUMN)]}")
+            raise ReadingFileError("time_not_rising", f"{source}:{line}: {row[start_place]}")
         starts.append(start_ms)
-        lines.append(line)
-        cells.append(row)
+        table.lines.append(line)
+        table.cells.append(row)
     if not starts:
         raise ReadingFileError("file_has_no_values", source)
     length_s = interval_s or _find_interval_s(starts, source)
-    _check_alignment(starts, lines, source, length_s)
-    found = [_read_column(name, place, starts, lines, cells, source, length_s) for name, place in places.items()]
+    _check_alignment(table, length_s)
+    found = [_read_column(table, name, place, length_s) for name, place in places.items()]
     if not all(one.values_wh for one in found):
         empty = next(name for name, one in zip(places, found, strict=True) if not one.values_wh)
         raise ReadingFileError("file_has_no_values", f"{source}: column {empty}")
@@ -172,36 +182,32 @@ def _find_interval_s(starts: list[int], source: str) -> int:
     return min(later - earlier for earlier, later in pairwise(starts)) // 1_000
 
 
-def _check_alignment(starts: list[int], lines: list[int], source: str, interval_s: int) -> None:
+def _check_alignment(table: _Rows, interval_s: int) -> None:
     if interval_s not in INTERVALS_S:
         allowed = ", ".join(map(str, sorted(INTERVALS_S)))
-        raise ReadingFileError("interval_length_not_allowed", f"{source}: {interval_s} s; allowed are {allowed} s")
-    for start_ms, line in zip(starts, lines, strict=True):
+        raise ReadingFileError("interval_length_not_allowed", f"{table.source}: {interval_s} s; allowed: {allowed} s")
+    for start_ms, line in zip(table.starts_ms, table.lines, strict=True):
         if start_ms % (interval_s * 1_000):
-            raise ReadingFileError(
-                "interval_not_aligned", f"{source}:{line}: {format_time(start_ms)} is no multiple of {interval_s} s"
-            )
+            what = f"{table.source}:{line}: {format_time(start_ms)} is no multiple of {interval_s} s"
+            raise ReadingFileError("interval_not_aligned", what)
+    for (earlier_ms, later_ms), line in zip(pairwise(table.starts_ms), table.lines[1:], strict=True):
+        if later_ms - earlier_ms < interval_s * 1_000:
+            what = f"{table.source}:{line}: {later_ms - earlier_ms} ms after the row before, of {interval_s} s"
+            raise ReadingFileError("time_not_rising", what)
 
 
-def _read_column(
-    name: str,
-    place: int,
-    starts: list[int],
-    lines: list[int],
-    cells: list[list[str]],
-    source: str,
-    interval_s: int,
-) -> ChannelData:
+def _read_column(table: _Rows, name: str, place: int, interval_s: int) -> ChannelData:
     taken: list[tuple[int, int]] = []
-    for start_ms, line, row in zip(starts, lines, cells, strict=True):
+    for start_ms, line, row in zip(table.starts_ms, table.lines, table.cells, strict=True):
         text = row[place]
         if not text:  # no reading for this interval
             continue
         if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) > INTERVAL_WH_MAX:
-            raise ReadingFileError("value_not_whole_wh", f"{source}:{line}: column {name}: {text[:40]!a}")
+            what = f"{table.source}:{line}: column {name}: {text[:40]!a}"
+            raise ReadingFileError("value_not_whole_wh", what)
         taken.append((start_ms, int(text)))
     return ChannelData(
-        source=source,
+        source=table.source,
         point=None if name in DIRECTIONS else name,
         direction=DIRECTIONS.get(name),
         interval_s=interval_s,

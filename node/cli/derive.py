@@ -20,12 +20,16 @@ from node.cli.values import FieldType, Schema, read_json_file
 from node.client import Client, Submitted
 
 PAYLOAD_OPTION: Final = "json_payload"
+SHARED_NAMES: Final = frozenset(
+    name.removeprefix("--") for names, _ in (*SIGNING_OPTIONS, JSON_OPTION, NODE_OPTION) for name in names
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field of a payload as the command line sees it."""
 
+    family: str
     name: str
     codec: Codec
     item_schema: Schema | None  # of a field that repeats
@@ -34,13 +38,15 @@ class Field:
 
     @property
     def option(self) -> str:
-        """Its option."""
-        return "--" + self.name.replace("_", "-")
+        """Its option. A meter's ``key`` is --meter-key: --key is whoever signs the transaction."""
+        name = self.name.replace("_", "-")
+        return f"--{self.family}-{name}" if name in SHARED_NAMES else f"--{name}"
 
 
-def make_transaction_command(tag: str, kind: type[Payload]) -> click.Command:
-    """The command that signs and submits one type of transaction."""
-    fields = [_make_field(name, get_codec(type_)) for name, type_ in get_field_types(kind).items()]
+def make_transaction_command(tag: str, kind: type[Payload], *, verb: str = "") -> click.Command:
+    """The command that signs and submits one type of transaction; ``verb`` is its name if not the tag's."""
+    family = tag.partition(".")[0]
+    fields = [_make_field(family, name, get_codec(type_)) for name, type_ in get_field_types(kind).items()]
     roles = " or ".join(sorted(kind.declaration.roles)) or "any participant"
 
     def run(**options: Any) -> None:
@@ -62,7 +68,7 @@ def make_transaction_command(tag: str, kind: type[Payload]) -> click.Command:
             file_option,
             *make_options(*SIGNING_OPTIONS, JSON_OPTION, NODE_OPTION),
         ],
-        help=f"{text}\n\nTransaction {tag}; signed by: {roles}.\n\n\b\nExample:\n  {make_example(tag, fields)}",
+        help=f"{text}\n\nTransaction {tag}; signed by: {roles}.\n\n\b\nExample:\n  {make_example(tag, fields, verb)}",
         short_help=text.partition("\n")[0],
     )
 
@@ -131,15 +137,20 @@ def format_submitted(document: dict[str, Json]) -> str:
     return "\n".join(lines)
 
 
-def make_example(tag: str, fields: list[Field]) -> str:
+def make_verb(tag: str) -> str:
+    """The name of a transaction's command within its group."""
+    return tag.partition(".")[2].replace("_", "-").replace(".", "-")
+
+
+def make_example(tag: str, fields: list[Field], verb: str = "") -> str:
     """A line that shows how the command is used: its required options."""
-    family, _, verb = tag.partition(".")
+    family = tag.partition(".")[0]
     needed = [field for field in fields if not field.has_default]
     words = [f"{field.option} {field.name.split('_')[-1].upper()}" for field in needed]
-    return " ".join(["wattprint", family, verb.replace("_", "-").replace(".", "-"), *words, "--key FILE"])
+    return " ".join(["wattprint", family, verb or make_verb(tag), *words, "--key FILE"])
 
 
-def _make_field(name: str, codec: Codec) -> Field:
+def _make_field(family: str, name: str, codec: Codec) -> Field:
     schema = codec.schema
     items = schema.get("items")
     item_schema = items if schema.get("type") == "array" and isinstance(items, dict) else None
@@ -149,8 +160,8 @@ def _make_field(name: str, codec: Codec) -> Field:
             codec.from_json(default)
         except Malformed:
             continue
-        return Field(name, codec, item_schema, has_default=True, default=default)
-    return Field(name, codec, item_schema, has_default=False, default=None)
+        return Field(family, name, codec, item_schema, has_default=True, default=default)
+    return Field(family, name, codec, item_schema, has_default=False, default=None)
 
 
 def _make_option(field: Field) -> click.Option:

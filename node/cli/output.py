@@ -25,6 +25,8 @@ from node.cli.options import Common
 WIDTH_IN_PIPE: Final = 10_000  # no column is cut for want of a screen
 TIME_MS_LEAST: Final = 10**11  # 1973: a smaller number under a name in _ms is a duration
 
+HIDDEN_COLUMNS: Final = frozenset({"lot_id"})  # the parts of ``lot``
+
 Row = Mapping[str, Json]
 
 
@@ -113,8 +115,8 @@ def format_csv(rows: Sequence[Row]) -> str:
 
 
 def list_columns(rows: Iterable[Row]) -> list[str]:
-    """Every name that a row has, in the order in which they first occur."""
-    return list(dict.fromkeys(name for row in rows for name in row))
+    """Every name that a row has, in the order in which they first occur; less what another column says."""
+    return list(dict.fromkeys(name for row in rows for name in row if name not in HIDDEN_COLUMNS))
 
 
 def format_value(name: str, value: Json) -> str:

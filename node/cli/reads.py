@@ -22,7 +22,8 @@ from node.rpc_methods import METHODS
 VERBS: Final = {"get": "show"}
 NOT_COMMANDS: Final = frozenset({"tx_submit", "tx_submit_many", "tx_simulate", "subscribe", "unsubscribe"})
 ADDRESS_MARK: Final = "wp1"
-PAGES_MAX: Final = 10_000  # that --all follows
+PAGES_MAX: Final = 10_000  # that are followed
+PAGE_ITEMS: Final = 1_000
 
 
 def list_read_groups() -> set[str]:
@@ -74,8 +75,10 @@ def ask(
 ) -> None:
     """Put a question to the node and print the answer, or all its pages."""
     answer = cast(Json, connected.run(_make_call(method, params)))
-    if everything and isinstance(answer, dict):
-        answer = _follow(connected, method, params, answer)
+    if everything and isinstance(answer, dict) and answer.get("next_cursor") is not None:
+        name, _ = find_rows(answer)
+        assert name, "what has a cursor has a list"
+        answer = {**answer, name: cast("list[Json]", fetch_all(connected, method, params, name)), "next_cursor": None}
     if as_csv:
         name, rows = find_rows(answer)
         if name is None:
@@ -97,20 +100,21 @@ def find_rows(document: Json) -> tuple[str | None, list[Row]]:
     return None, []
 
 
-def _follow(connected: Connected, method: str, params: dict[str, Json], first: dict[str, Json]) -> Json:
-    name, rows = find_rows(first)
-    if name is None:
-        return first
-    items: list[Json] = [dict(row) for row in rows]
-    cursor = first.get("next_cursor")
-    for _ in range(PAGES_MAX):
-        if cursor is None:
-            break
-        asked = {**params, "cursor": cursor}
-        page = cast("dict[str, Json]", connected.run(_make_call(method, asked)))
-        items += cast("list[Json]", page[name])
-        cursor = page.get("next_cursor")
-    return {**first, name: items, "next_cursor": cursor}
+def fetch_all(connected: Connected, method: str, params: dict[str, Json], name: str) -> list[dict[str, Json]]:
+    """Every item of a list, page by page; parameters that are None are left out."""
+
+    async def collect(client: Client) -> list[dict[str, Json]]:
+        items: list[dict[str, Json]] = []
+        cursor: Json = None
+        for _ in range(PAGES_MAX):
+            page = await client.call(method, **{**params, "limit": PAGE_ITEMS, "cursor": cursor})
+            items += page[name]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return items
+
+    return connected.run(collect)
 
 
 def _make_call(method: str, params: dict[str, Json]) -> Callable[[Client], Coroutine[Any, Any, Answer]]:

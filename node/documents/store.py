@@ -22,7 +22,8 @@ class StoreFailed(LocalError):
     ``store_unreachable``, ``store_timed_out``, ``store_redirected``, ``store_answer_malformed``,
     ``store_answer_too_large``, ``store_refused``, ``store_version_unsupported``, ``store_address_invalid``,
     ``store_busy``, ``block_absent``, ``block_hash_wrong``, ``block_too_large``, ``pin_absent``, ``store_full``,
-    ``disk_full``, ``permission_missing``, ``disk_failed``. A wrong CID or DAG is its author's mistake, and ``Rejected``.
+    ``disk_full``, ``permission_missing``, ``disk_failed``.
+    A wrong CID or DAG is its author's mistake, and ``Rejected``.
     """
 
 

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from ipfshttpclient import Client
 from ipfshttpclient.http_requests import ClientSync
-from ipfshttpclient.requests_wrapper import HTTPAdapter, HTTPConnection, HTTPConnectionPool, Session
-from urllib3.exceptions import ProtocolError
-from urllib3.response import HTTPResponse
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.response import BaseHTTPResponse
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -95,23 +98,23 @@ class _GuardedConnection(HTTPConnection):
         connected = super()._new_conn()
         return _GuardedSocket(fileno=connected.detach())
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        response = super().getresponse()
-        if 300 <= response.status < 400:
-            return self._refuse(response, "store_redirected")
-        if response.headers.get("content-encoding", "identity") != "identity":  # a few bytes that unpack to gigabytes
-            return self._refuse(response, "store_answer_malformed")
-        return response
-
-    def _refuse(self, response: HTTPResponse, reason: str) -> HTTPResponse:
-        _BUDGET.get().broken = reason
-        response.close()
-        self.close()
-        raise ProtocolError(reason)
-
 
 class _GuardedPool(HTTPConnectionPool):
     ConnectionCls = _GuardedConnection
+
+
+class _GuardedAdapter(HTTPAdapter):
+    def build_response(self, req: PreparedRequest, resp: BaseHTTPResponse) -> Response:
+        reason = ""
+        if 300 <= resp.status < 400:
+            reason = "store_redirected"
+        elif resp.headers.get("content-encoding", "identity") != "identity":
+            reason = "store_answer_malformed"  # a few bytes that unpack to gigabytes
+        if reason:
+            _BUDGET.get().broken = reason
+            resp.close()
+            raise RequestException(reason)
+        return super().build_response(req, resp)
 
 
 class _GuardedTransport(ClientSync):
@@ -124,14 +127,10 @@ class _GuardedTransport(ClientSync):
         session.headers["Accept-Encoding"] = "identity"
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.adapters.clear()
-        adapter = HTTPAdapter(pool_maxsize=CONNECTIONS_MAX)
-        adapter.poolmanager.pool_classes_by_scheme = dict.fromkeys(_SCHEMES, _GuardedPool)
-        for scheme in _SCHEMES:
-            session.mount(f"{scheme}://", adapter)
+        adapter = _GuardedAdapter(pool_maxsize=CONNECTIONS_MAX)
+        adapter.poolmanager.pool_classes_by_scheme = {"http": _GuardedPool}
+        session.mount("http://", adapter)
         return session
-
-
-_SCHEMES: Final = ("http", "http+ip4", "http+ip6")  # how ipfshttpclient writes the family of an address
 
 
 class GuardedClient(Client):

@@ -1,7 +1,6 @@
 """What node/documents/daemon.py uses of ipfshttpclient 0.7.0, typed: what a daemon answers is an ``object`` here."""
 
-from collections.abc import Mapping
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from ipfshttpclient.http_requests import ClientSync
 

@@ -1,6 +1,6 @@
 """The HTTP side of ipfshttpclient 0.7.0: what node/documents/wire.py puts its guard into."""
 
-from ipfshttpclient.requests_wrapper import Session
+from requests import Session
 
 class ClientSync:
     def __init__(

@@ -87,6 +87,10 @@ class FakeService:
     def table(self) -> TransactionTable:
         return load_table()
 
+    @property
+    def tree(self) -> None:
+        return None
+
     def get_status(self) -> NodeStatus:
         return NodeStatus(
             moniker="fake",

@@ -1,0 +1,495 @@
+"""Plays one directed scenario: real engines, a virtual clock, a network that loses exactly what the moves say.
+
+Fast on purpose: messages travel as objects, blocks are made up, signatures are hashes (`fast_signatures`). Whatever
+happens is shown to the invariants. First the faults, then everything healed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final
+from unittest.mock import patch
+
+from consensus.codec import encode_message
+from consensus.effects import (
+    Broadcast,
+    BuildBlock,
+    CheckBlock,
+    Decide,
+    Effect,
+    EvidenceFound,
+    Halt,
+    Persist,
+    Refused,
+    RequestCatchup,
+    ScheduleTimeout,
+    SendTo,
+    ServeHeight,
+)
+from consensus.engine import Engine
+from consensus.inputs import BlockBuilt, BlockChecked, GossipTick, HeightStarted, Input, TransactionsAvailable
+from consensus.inputs import TimeoutElapsed as TimeoutFired
+from consensus.journal import replay
+from consensus.messages import (
+    Message,
+    PolkaCertificate,
+    Precommit,
+    Prevote,
+    Proposal,
+    SignedProposal,
+    SignedVote,
+    Status,
+    Step,
+    Vote,
+    compute_signed_bytes,
+)
+from consensus.parameters import ConsensusParameters
+from consensus.round import HeightState
+from ledger.primitives import Hash, Height, PublicKey, Signature, sha256
+from tests.consensus.harness import BAD, CONTEXT, KEYS, START_MS, build_validators
+from tests.consensus.network import to_input
+from tests.simulator.byzantine import Bag, Parcel, twist
+from tests.simulator.puppets import PuppetMaster
+from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, PowerCut, Scenario, Slow, Weather
+
+TICK_MS: Final = 1_000
+PARENT_AGE_MS: Final = 20_000
+PARAMETERS: Final = ConsensusParameters()
+
+
+def sign_fast(key: PublicKey, message: bytes) -> Signature:
+    """A stand-in for a signature: whoever knows a key's name could make it, and no message of ours does."""
+    return Signature(hashlib.blake2b(message, key=key).digest())
+
+
+def is_valid_fast(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether `sign_fast` made it."""
+    return hashlib.blake2b(message, key=key).digest() == signature
+
+
+@contextmanager
+def fast_signatures() -> Iterator[None]:
+    """Inside, engines check signatures of `sign_fast`."""
+    with (
+        patch("consensus.admission.is_valid_ed25519", is_valid_fast),
+        patch("consensus.light_client.is_valid_ed25519", is_valid_fast),
+    ):
+        yield
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """One running copy of a validator: its engine while it is up, its disk, and all that it ever heard."""
+
+    number: int
+    index: int  # which validator
+    key: PublicKey
+    engine: Engine
+    is_honest: bool
+    offset_ms: int  # of its clock
+    frames: list[bytes] = field(default_factory=list)
+    chain: list[Decide] = field(default_factory=list)
+    heard: list[Message] = field(default_factory=list)
+    is_up: bool = True
+    life: int = 0  # counts starts: timers of a former life are dead
+    restarts_after_healing: int = 0
+    crashes: list[Crash] = field(default_factory=list)
+    corrupt: list[Corrupt] = field(default_factory=list)
+
+    @property
+    def state(self) -> HeightState:
+        assert self.engine.state is not None
+        return self.engine.state
+
+
+class Watcher:
+    """What an invariant may look at; each does nothing unless overridden."""
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        """A message that a copy's program orders, once however many receive it."""
+
+    def on_handled(self, copy: Copy) -> None:
+        """An input was handled and all its effects performed."""
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        """A copy decided, or took a decision from a peer."""
+
+    def on_evidence(self, copy: Copy, found: EvidenceFound) -> None:
+        """A copy found somebody guilty."""
+
+    def on_halt(self, copy: Copy, halt: Halt) -> None:
+        """A copy gave up."""
+
+    def on_refused(self, sender: int, copy: Copy, refused: Refused) -> None:
+        """A copy refused what validator ``sender`` sent."""
+
+
+class Arena:
+    """The world of one scenario."""
+
+    def __init__(self, scenario: Scenario, *, real_signatures: bool = False) -> None:
+        self.scenario = scenario
+        self.random = Random(scenario.seed)
+        self.validators = build_validators(scenario.validators)
+        self.now_ms = START_MS
+        self.is_healed = False
+        self.highest_round = -1
+        self.end_height = scenario.first_height + scenario.heights - 1
+        self.watchers: list[Watcher] = []
+        self.first_proposed: dict[tuple[int, int], Hash] = {}  # (height, round) → block
+        self.blocks: dict[Hash, tuple[int, int, bytes]] = {}  # id → (block time, when it was made, body)
+        self.said: list[SignedVote] = []  # every vote that any key ever signed and sent
+        self._real = real_signatures
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+        self._lost: dict[tuple[int, Kind | None], list[frozenset[tuple[int, int]]]] = {}
+        self._slow: dict[tuple[int, int], int] = {}
+        self._weather: Weather | None = None
+        self._is_spoken: set[bytes] = set()
+        self.copies = self._build_copies()
+        self.by_number = {copy.number: copy for copy in self.copies}
+        self.puppets = PuppetMaster(self)
+        self._place_moves()
+
+    # — building —
+
+    def _build_copies(self) -> list[Copy]:
+        scenario = self.scenario
+        count = scenario.validators
+        places = [(index, index) for index in range(count) if index not in scenario.puppets]
+        places += [(count + order, index) for order, index in enumerate(scenario.twins)]
+        offsets = scenario.clock_offsets_ms or (0,) * count
+        return [
+            Copy(
+                number,
+                index,
+                KEYS[index].public,
+                self._build_engine(index, []),
+                index not in scenario.faulty,
+                offsets[index],
+            )
+            for number, index in places
+        ]
+
+    def _build_engine(self, index: int, frames: list[bytes]) -> Engine:
+        key = KEYS[index].public
+        sign = KEYS[index].sign if self._real else partial(sign_fast, key)
+        return Engine(CONTEXT, PARAMETERS, own_key=key, sign=sign, journal=replay(frames))
+
+    def _place_moves(self) -> None:
+        for move in self.scenario.moves:
+            match move:
+                case Lose(round_, kind, links):
+                    self._lost.setdefault((round_, kind), []).append(links)
+                case Slow(sender, receiver, delay_ms):
+                    self._slow[sender, receiver] = delay_ms
+                case Weather(at_ms):
+                    self.plan(at_ms, partial(self._change_weather, move))
+                case PowerCut(at_ms, node, down_ms) if node in self.by_number:
+                    self.plan(at_ms, partial(self._cut_power, self.by_number[node], down_ms))
+                case Crash(node) if node in self.by_number:
+                    self.by_number[node].crashes.append(move)
+                case Corrupt(node) if node in self.by_number:
+                    self.by_number[node].corrupt.append(move)
+                case _:
+                    pass  # a puppet's
+
+    # — time —
+
+    def plan(self, delay_ms: int, action: Callable[[], None]) -> None:
+        """Let something happen later."""
+        self._order += 1
+        heapq.heappush(self._queue, (self.now_ms + delay_ms, self._order, action))
+
+    def step(self, end_ms: int) -> bool:
+        """Let the next thing happen; False if nothing does before ``end_ms``, which it then is."""
+        if not self._queue or self._queue[0][0] > end_ms:
+            self.now_ms = max(self.now_ms, end_ms)
+            return False
+        self.now_ms, _, action = heapq.heappop(self._queue)
+        action()
+        return True
+
+    def start(self) -> None:
+        """Everybody begins the first height."""
+        for copy in self.copies:
+            self._start_height(copy)
+            if self.scenario.has_gossip:
+                self.plan(self.random.randrange(TICK_MS), partial(self._tick, copy))
+
+    def heal(self) -> None:
+        """No message is lost from now on, no power fails, puppets are silent; slow links stay slow."""
+        self.is_healed = True
+        self._weather = None
+        for copy in self.copies:
+            copy.crashes.clear()
+            if not copy.is_up:
+                self._restart(copy)
+            if not self.scenario.has_gossip:
+                self.plan(self.random.randrange(TICK_MS), partial(self._tick, copy))
+
+    def _change_weather(self, weather: Weather) -> None:
+        if not self.is_healed:
+            self._weather = weather
+
+    def _tick(self, copy: Copy) -> None:
+        self.plan(TICK_MS, partial(self._tick, copy))
+        if copy.is_up:
+            self.tell(copy, GossipTick(self._clock(copy)))
+
+    def _clock(self, copy: Copy) -> int:
+        return self.now_ms + copy.offset_ms
+
+    def _start_height(self, copy: Copy) -> None:
+        parent_ms = self.blocks[copy.chain[-1].block_id][0] if copy.chain else START_MS - PARENT_AGE_MS
+        height = Height(self.scenario.first_height + len(copy.chain))
+        self.tell(copy, HeightStarted(height, self.validators, self._clock(copy), parent_ms))
+        if height <= self.end_height and copy.is_up:
+            self.tell(copy, TransactionsAvailable(self._clock(copy)))
+
+    # — power —
+
+    def _cut_power(self, copy: Copy, down_ms: int) -> None:
+        if copy.is_up and not self.is_healed:
+            copy.is_up = False
+            copy.life += 1
+            self.plan(down_ms, partial(self._restart, copy))
+
+    def _restart(self, copy: Copy) -> None:
+        if copy.is_up:
+            return
+        copy.restarts_after_healing += self.is_healed
+        copy.engine = self._build_engine(copy.index, copy.frames)
+        copy.is_up = True
+        self._start_height(copy)
+
+    # — inputs and effects —
+
+    def tell(self, copy: Copy, input_: Input) -> None:
+        """Hand over one fact and perform what follows; a crash may cut it short."""
+        effects = copy.engine.handle(input_)
+        crash = self._find_crash(copy) if copy.crashes else None
+        if crash is not None and effects:
+            copy.crashes.remove(crash)
+            for effect in effects[: crash.effects]:
+                self._perform(copy, effect)
+            self._cut_power(copy, crash.down_ms)
+            return
+        for effect in effects:
+            self._perform(copy, effect)
+        for watcher in self.watchers:
+            watcher.on_handled(copy)
+        state = copy.state
+        if copy.is_honest and state.height == self.scenario.first_height and state.round > self.highest_round:
+            if state.step is not Step.NEW_HEIGHT:
+                self.highest_round = state.round
+                self.puppets.play_round(state.round)
+
+    def _find_crash(self, copy: Copy) -> Crash | None:
+        here = (copy.state.round, copy.state.step)
+        return next((crash for crash in copy.crashes if here >= (crash.round, crash.step)), None)
+
+    def _later(self, copy: Copy, delay_ms: int, make: Callable[[], Input]) -> None:
+        life = copy.life
+
+        def act() -> None:
+            if copy.is_up and copy.life == life:
+                self.tell(copy, make())
+
+        self.plan(delay_ms, act)
+
+    def _perform(self, copy: Copy, effect: Effect) -> None:
+        match effect:
+            case Broadcast(message, body, polka):
+                others = frozenset(other.number for other in self.copies if other is not copy)
+                self._send(copy, Parcel(others, message, body, polka))
+            case SendTo(peer, message, body, polka):
+                to = frozenset(other.number for other in self.copies if other.key == peer and other is not copy)
+                self._send(copy, Parcel(to, message, body, polka))
+            case Persist(frame, reset):
+                if reset:
+                    copy.frames.clear()
+                copy.frames.append(frame)
+            case ScheduleTimeout(height, round_, step, delay_ms):
+                self._later(copy, delay_ms, lambda: TimeoutFired(height, round_, step, self._clock(copy)))
+            case BuildBlock(height, round_, time_ms):
+                block_id, body = self.make_block(time_ms)
+                self._later(copy, 1, lambda: BlockBuilt(height, round_, block_id, time_ms, body))
+            case CheckBlock(_, block_id, _, body):
+                self._later(copy, 1, lambda: BlockChecked(block_id, self._check(copy, body)))
+            case Decide():
+                self._commit(copy, effect)
+            case ServeHeight(peer, height):
+                for other in self.copies:
+                    if other.key == peer:
+                        self._serve(copy, other, height)
+            case RequestCatchup(peer, _):
+                for other in self.copies:
+                    if other.key == peer:
+                        self._serve(other, copy, Height(self.scenario.first_height + len(copy.chain)))
+            case EvidenceFound():
+                for watcher in self.watchers:
+                    watcher.on_evidence(copy, effect)
+            case Halt():
+                for watcher in self.watchers:
+                    watcher.on_halt(copy, effect)
+            case Refused():
+                pass  # the arena tells by the sender, in `_arrive`
+
+    def _check(self, copy: Copy, body: bytes) -> bool:
+        is_good = not body.startswith(BAD)
+        lies = any(
+            move.behaviour is Behaviour.LIE_ABOUT_VALIDITY and self.random.randrange(100) < move.percent
+            for move in copy.corrupt
+        )
+        return is_good != lies
+
+    def make_block(self, time_ms: int, *, is_bad: bool = False) -> tuple[Hash, bytes]:
+        """A new block with a time of its own."""
+        body = b"%sblock %d at %d" % (BAD if is_bad else b"", len(self.blocks), time_ms)
+        block_id = sha256(body)
+        self.blocks[block_id] = (time_ms, self.now_ms, body)
+        return block_id, body
+
+    def _commit(self, copy: Copy, decide: Decide) -> None:
+        for watcher in self.watchers:
+            watcher.on_decided(copy, decide)
+        if decide.height != self.scenario.first_height + len(copy.chain):
+            return  # a peer was faster to serve it
+        copy.chain.append(decide)
+        life = copy.life
+        self.plan(0, lambda: self._start_height(copy) if copy.is_up and copy.life == life else None)
+
+    def _serve(self, server: Copy, copy: Copy, height: Height) -> None:
+        place = height - self.scenario.first_height
+        if not (self.is_healed or self.scenario.has_gossip) or not 0 <= place < len(server.chain) or copy is server:
+            return
+        decide = server.chain[place]
+
+        def act() -> None:
+            if copy.is_up and len(copy.chain) == place:
+                self._commit(copy, decide)
+
+        self.plan(self._compute_delay(server.number, copy.number), act)
+
+    # — messages —
+
+    def make_vote(self, index: int, vote: Vote) -> SignedVote:
+        """A vote signed by any validator, for those who are Byzantine."""
+        return SignedVote(vote, KEYS[index].public, self._sign(index, compute_signed_bytes(CONTEXT, vote)))
+
+    def make_proposal(self, index: int, proposal: Proposal) -> SignedProposal:
+        """A proposal signed by any validator, for those who are Byzantine."""
+        signature = self._sign(index, compute_signed_bytes(CONTEXT, proposal))
+        return SignedProposal(proposal, KEYS[index].public, signature)
+
+    def _sign(self, index: int, data: bytes) -> Signature:
+        return KEYS[index].sign(data) if self._real else sign_fast(KEYS[index].public, data)
+
+    def _send(self, copy: Copy, parcel: Parcel) -> None:
+        if isinstance(parcel.message, Status) and not (self.is_healed or self.scenario.has_gossip):
+            return
+        for watcher in self.watchers:
+            watcher.on_sent(copy, parcel.message)
+        if not copy.corrupt:
+            self.carry(copy.number, copy.index, parcel)
+            return
+        for twisted in twist(self._build_bag(copy), copy.corrupt, parcel):
+            self.carry(copy.number, copy.index, twisted)
+
+    def carry(self, number: int, index: int, parcel: Parcel) -> None:
+        """Put a parcel on the network; ``number`` sends it, for validator ``index``."""
+        self._note_said(index, parcel)
+        message = parcel.message
+        for receiver in parcel.to:
+            copies = self._count_arrivals(number, receiver, message)
+            for _ in range(copies):
+                delay_ms = self._compute_delay(number, receiver)
+                self.plan(delay_ms, partial(self._arrive, index, self.by_number[receiver], parcel))
+
+    def _note_said(self, index: int, parcel: Parcel) -> None:
+        message = parcel.message
+        if isinstance(message, SignedVote):
+            if message.voter == KEYS[index].public and message.signature not in self._is_spoken:
+                self._is_spoken.add(message.signature)
+                self.said.append(message)
+        elif isinstance(message, SignedProposal):
+            proposal = message.proposal
+            slot = (proposal.height, proposal.round)
+            if self.first_proposed.setdefault(slot, proposal.block_id) == proposal.block_id:
+                self.puppets.play_proposal(proposal.round)
+
+    def _count_arrivals(self, sender: int, receiver: int, message: Message) -> int:
+        if self.is_healed:
+            return 1
+        weather = self._weather
+        if weather is not None:
+            if weather.groups and not any(sender in group and receiver in group for group in weather.groups):
+                return 0
+            if self.random.randrange(100) < weather.drop_percent:
+                return 0
+            return 2 if self.random.randrange(100) < weather.duplicate_percent else 1
+        round_, kind = _classify(message)
+        for slot in ((round_, kind), (round_, None)):
+            if any((sender, receiver) in links for links in self._lost.get(slot, ())):
+                return 0
+        return 1
+
+    def _compute_delay(self, sender: int, receiver: int) -> int:
+        most = self.scenario.delay_ms_max
+        if self._weather is not None:
+            most = self._weather.delay_ms_max
+        return self._slow.get((sender, receiver), 0) + self.random.randint(1, most)
+
+    def _arrive(self, sender: int, copy: Copy, parcel: Parcel) -> None:
+        if not copy.is_up:
+            return
+        message = parcel.message
+        if isinstance(message, SignedProposal):
+            known = self.blocks.get(message.proposal.block_id)
+            if known is None or known[0] != message.proposal.time_ms:
+                return  # the caller of an engine never lets such a proposal through
+        copy.heard.append(message)
+        if parcel.polka is not None:
+            copy.heard.append(parcel.polka)
+        input_ = to_input(message, KEYS[sender].public, parcel.body, parcel.polka, self._clock(copy))
+        if input_ is not None:
+            self.tell(copy, input_)
+
+    def _build_bag(self, copy: Copy) -> Bag:
+        height = copy.state.height
+        return Bag(
+            key=copy.key,
+            others=tuple(member.public_key for member in self.validators.members if member.public_key != copy.key),
+            chain_hash=CONTEXT.compute_hash(),
+            sign_vote=partial(self.make_vote, copy.index),
+            sign_proposal=partial(self.make_proposal, copy.index),
+            make_block=self.make_block,
+            list_blocks=lambda: [block for (h, _), block in sorted(self.first_proposed.items()) if h == height],
+            heard=copy.heard,
+            random=self.random,
+        )
+
+    def is_durable(self, copy: Copy, message: Message) -> bool:
+        """Whether a message of ours stands in the journal of this copy."""
+        data = encode_message(message)
+        return any(data in frame for frame in copy.frames)
+
+
+def _classify(message: Message) -> tuple[int, Kind | None]:
+    match message:
+        case SignedVote(vote):
+            kind = Kind.PREVOTE if isinstance(vote, Prevote) else Kind.PRECOMMIT
+            return vote.round, kind
+        case SignedProposal(proposal):
+            return proposal.round, Kind.PROPOSAL
+        case Precommit() | Prevote():
+            return message.round, None
+        case _:
+            return getattr(message, "round", -1), None
