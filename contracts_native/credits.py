@@ -77,9 +77,9 @@ class Redemption:
     payout_reference: Annotated[str, Length(REFERENCE_BYTES_MAX)]
 
 
-BALANCES: Table[Balance] = Table("cb", Balance, missing="credit_balance_missing")
-ISSUERS: Table[Issuer] = Table("ci", Issuer, missing="issuer_not_authorised")
-SUPPLY: Table[Supply] = Table("cs", Supply, missing="credit_supply_missing")
+BALANCES: Table[Balance] = Table("cb", Balance, missing="credit_balance_missing", is_hot=True)
+ISSUERS: Table[Issuer] = Table("ci", Issuer, missing="issuer_not_authorised", is_hot=True)
+SUPPLY: Table[Supply] = Table("cs", Supply, missing="credit_supply_missing", is_hot=True)
 PAYMENT_REFERENCES: Table[PaymentReference] = Table("cp", PaymentReference, missing="payment_reference_unknown")
 REDEMPTIONS: Table[Redemption] = Table("cr", Redemption, missing="redemption_unknown")
 

@@ -88,7 +88,7 @@ class KeyHolder:
     meter: MeterId
 
 
-METERS: Table[Meter] = Table("me", Meter, missing="meter_unknown")
+METERS: Table[Meter] = Table("me", Meter, missing="meter_unknown", is_hot=True)
 METER_KEYS: Table[KeyHolder] = Table("mk", KeyHolder, missing="meter_key_unknown")
 
 

@@ -66,7 +66,7 @@ class Participant:
     is_frozen: bool
 
 
-PARTICIPANTS: Table[Participant] = Table("pa", Participant, missing="participant_unknown")
+PARTICIPANTS: Table[Participant] = Table("pa", Participant, missing="participant_unknown", is_hot=True)
 
 
 @event("participant.registered")

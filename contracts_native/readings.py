@@ -110,7 +110,7 @@ class ChannelRecord:
 
 
 REPORTS: Table[ReportRecord] = Table("rr", ReportRecord, missing="report_unknown")  # meter, channel, start
-CHANNELS: Table[ChannelRecord] = Table("rc", ChannelRecord, missing="channel_unknown")  # meter, channel
+CHANNELS: Table[ChannelRecord] = Table("rc", ChannelRecord, missing="channel_unknown", is_hot=True)  # meter, channel
 
 
 @event("reading.accepted")

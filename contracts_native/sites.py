@@ -60,7 +60,7 @@ class Site:
     shares: Shares
 
 
-SITES: Table[Site] = Table("si", Site, missing="site_unknown")
+SITES: Table[Site] = Table("si", Site, missing="site_unknown", is_hot=True)
 
 
 @event("site.registered")

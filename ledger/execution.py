@@ -7,7 +7,7 @@ that applied, so a voter that meets a refusal refuses the block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ledger.block import (
@@ -37,17 +37,34 @@ from ledger.transaction import (
 )
 
 HEADER_BYTES_RESERVED: Final = 1_024
+HOT_VALUES_MAX: Final = 50_000  # decoded values kept from block to block; about 25 MB
 TRANSACTION_OVERHEAD_BYTES: Final = 5  # the longest length prefix of a transaction in a block
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What a block builds on: the committed state, its tree, the last header, and the table of transactions."""
+    """What a block builds on: the committed state, its tree, the last header, and the table of transactions.
+
+    ``hot`` keeps decoded values of the committed state from block to block; ``advance`` is the way to the next head.
+    """
 
     reader: Reader
     tree: StateTree
     parent: Header
     table: TransactionTable
+    hot: dict[bytes, object] = field(default_factory=dict, repr=False)
+
+    def advance(self, executed: Executed) -> Chain:
+        """The chain with a block on top whose changes the reader shows already."""
+        self.tree.apply(executed.tree_update)
+        if len(self.hot) > HOT_VALUES_MAX:
+            self.hot.clear()
+        self.hot.update(executed.hot_changes)
+        return Chain(self.reader, self.tree, executed.block.header, self.table, self.hot)
+
+    def make_state(self) -> State:
+        """A fresh overlay over the committed state."""
+        return State(self.reader, hot=self.hot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class Executed:
     transactions: tuple[Transaction, ...]
     receipts: tuple[Receipt, ...]
     changes: dict[bytes, bytes | None]
+    hot_changes: dict[bytes, object | None]
     tree_update: StateUpdate
 
 
@@ -78,7 +96,7 @@ def build_block(
 
     ``candidates`` have had their signatures checked. What does not apply is reported, what did not fit is not.
     """
-    state = State(chain.reader)
+    state = chain.make_state()
     limits = get_parameters(state)
     context = _make_context(chain.parent, time_ms)
     room = min(limits.block_bytes_max, BLOCK_BYTES_MAX) - HEADER_BYTES_RESERVED
@@ -108,7 +126,14 @@ def build_block(
     header = _make_header(chain.parent, context, proposer, raws, receipts, state_root=update.root)
     block = Block(header, raws)
     executed = Executed(
-        block, compute_block_id(header), encode_block(block), tuple(taken), tuple(receipts), changes, update
+        block,
+        compute_block_id(header),
+        encode_block(block),
+        tuple(taken),
+        tuple(receipts),
+        changes,
+        state.get_hot_changes(),
+        update,
     )
     return executed, tuple(dropped)
 
@@ -122,7 +147,7 @@ def execute_block(
     is decoded and checked here.
     """
     check_header(block.header, chain.parent)
-    state = State(chain.reader)
+    state = chain.make_state()
     limits = get_parameters(state)
     if len(body) > limits.block_bytes_max or len(block.transactions) > limits.block_transactions_max:
         raise RuleViolated("block_too_large", f"{len(body)} bytes, {len(block.transactions)} transactions")
@@ -141,7 +166,16 @@ def execute_block(
     )
     if block.header != expected:
         raise RuleViolated("block_roots_wrong", _name_difference(block.header, expected))
-    return Executed(block, compute_block_id(block.header), body, transactions, tuple(receipts), changes, update)
+    return Executed(
+        block,
+        compute_block_id(block.header),
+        body,
+        transactions,
+        tuple(receipts),
+        changes,
+        state.get_hot_changes(),
+        update,
+    )
 
 
 def execute_transaction(

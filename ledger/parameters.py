@@ -33,7 +33,7 @@ class Parameters:
     zone_pairs: Annotated[tuple[tuple[str, str], ...], Length(ZONE_PAIRS_MAX)] = ()
 
 
-PARAMETERS: Table[Parameters] = Table("pp", Parameters, missing="parameters_missing")
+PARAMETERS: Table[Parameters] = Table("pp", Parameters, missing="parameters_missing", is_hot=True)
 
 
 def get_parameters(state: State) -> Parameters:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar, cast
 
 from ledger.encoding import Plain, decode, encode
-from ledger.errors import CorruptStore
+from ledger.errors import CorruptStore, Malformed
 from ledger.fields import Json, get_codec
 from ledger.merkle import compute_root
 from ledger.primitives import Hash
@@ -80,7 +80,7 @@ def decode_receipts(raw: bytes, kinds: EventKinds) -> tuple[Receipt, ...]:
             Receipt(Hash(tx_id), tuple(_decode_event(one, kinds) for one in events))
             for tx_id, events in cast("tuple[tuple[bytes, tuple[Plain, ...]], ...]", decode(raw))
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (Malformed, ValueError, TypeError, KeyError) as error:
         raise CorruptStore(f"receipts: {error}") from error
 
 

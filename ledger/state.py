@@ -23,12 +23,13 @@ _ABSENT: Final = object()  # in the undo log: the overlay had no entry
 class State:
     """An overlay over a snapshot. Tables read and write it; nothing else does."""
 
-    __slots__ = ("_cache", "_dirty", "_dirty_keys", "_events", "_reader", "_undo")
+    __slots__ = ("_cache", "_dirty", "_dirty_keys", "_events", "_hot", "_reader", "_undo")
 
-    def __init__(self, reader: Reader, *, shared_cache: dict[bytes, object] | None = None) -> None:
-        """``shared_cache`` holds decoded values of the same snapshot, to be shared by overlays over it."""
+    def __init__(self, reader: Reader, *, hot: dict[bytes, object] | None = None) -> None:
+        """``hot`` holds decoded values of the same snapshot's hot tables, shared by all overlays over it."""
         self._reader = reader
-        self._cache: dict[bytes, object] = {} if shared_cache is None else shared_cache
+        self._cache: dict[bytes, object] = {}
+        self._hot: dict[bytes, object] = {} if hot is None else hot
         self._dirty: dict[bytes, tuple[Table[object], object]] = {}
         self._dirty_keys: dict[bytes, list[bytes]] = {}  # per table prefix, sorted
         self._undo: list[tuple[bytes, object]] = []
@@ -39,11 +40,12 @@ class State:
         entry = self._dirty.get(key)
         if entry is not None:
             return entry[1]
-        value = self._cache.get(key, _ABSENT)
+        cache = self._hot if table.is_hot else self._cache
+        value = cache.get(key, _ABSENT)
         if value is _ABSENT:
             raw = self._reader.get(key)
             value = None if raw is None else table.decode(raw)
-            self._cache[key] = value
+            cache[key] = value
         return value
 
     def put(self, table: Table[object], key: bytes, value: object | None) -> None:
@@ -73,9 +75,10 @@ class State:
                 yield from self._present(key)
                 position += 1
                 continue
-            value = self._cache.get(key)
+            cache = self._hot if table.is_hot else self._cache
+            value = cache.get(key)
             if value is None:
-                value = self._cache[key] = table.decode(raw)
+                value = cache[key] = table.decode(raw)
             yield key, value
         for key in changed[position:]:
             yield from self._present(key)
@@ -112,9 +115,9 @@ class State:
             key: None if value is None else encode(table.to_plain(value)) for key, (table, value) in self._dirty.items()
         }
 
-    def get_decoded_changes(self) -> dict[bytes, object | None]:
-        """Full key → decoded value or None: what a cache of the next snapshot may start from."""
-        return {key: value for key, (_, value) in self._dirty.items()}
+    def get_hot_changes(self) -> dict[bytes, object | None]:
+        """Full key → decoded value or None, of the changes to hot tables: for ``hot`` of the next snapshot."""
+        return {key: value for key, (table, value) in self._dirty.items() if table.is_hot}
 
     def _present(self, key: bytes) -> Iterator[tuple[bytes, object]]:
         value = self._dirty[key][1]

@@ -25,14 +25,18 @@ KeyPart = bytes | int | str  # fixed-length bytes, a number below 2⁶⁴, a sho
 class Table(Generic[V]):
     """A key range with one type of value (a frozen dataclass). Methods take the key's parts in order."""
 
-    __slots__ = ("_codec", "kind", "missing", "prefix")
+    __slots__ = ("_codec", "is_hot", "kind", "missing", "prefix")
 
-    def __init__(self, prefix: str, kind: type[V], *, missing: str) -> None:
-        """``prefix``: two letters, unique. ``missing``: the reason with which ``get`` refuses."""
+    def __init__(self, prefix: str, kind: type[V], *, missing: str, is_hot: bool = False) -> None:
+        """``prefix``: two letters, unique. ``missing``: the reason with which ``get`` refuses.
+
+        ``is_hot``: small values that block after block reads again; they stay decoded from one to the next.
+        """
         assert len(prefix) == len(prefix.encode()) == 2, prefix
         self.prefix = STATE + prefix.encode()
         self.kind = kind
         self.missing = missing
+        self.is_hot = is_hot
         self._codec = get_codec(kind)
 
     def find(self, state: State, *parts: KeyPart) -> V | None:
@@ -60,7 +64,10 @@ class Table(Generic[V]):
         return cast("Iterator[tuple[bytes, V]]", state.scan(self._as_object(), start, compute_prefix_end(start)))
 
     def find_floor(self, state: State, *parts: KeyPart) -> tuple[bytes, V] | None:
-        """The last entry at or before the key of all parts that shares all but the last part."""
+        """The last entry at or before the key of all parts that shares all but the last part.
+
+        The parts are a whole key of this table: below a part of a key, longer keys would sort above it.
+        """
         pairs = state.scan(self._as_object(), self.key(*parts[:-1]), self.key(*parts) + b"\0", reverse=True)
         return cast("tuple[bytes, V] | None", next(pairs, None))
 
@@ -72,6 +79,8 @@ class Table(Generic[V]):
 
     def key(self, *parts: KeyPart) -> bytes:
         """The full key of the parts."""
+        if len(parts) == 1 and isinstance(parts[0], bytes):  # most keys are one id
+            return self.prefix + parts[0]
         return self.prefix + b"".join(map(_encode_part, parts))
 
     def decode(self, raw: bytes) -> V:

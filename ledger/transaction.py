@@ -215,7 +215,7 @@ def decode_transaction(raw: bytes, table: TransactionTable) -> Transaction:
         raise Malformed("envelope_malformed", "a body has eight parts")
     version, chain_id, tag, sender, cosigners, valid_until, salt, payload = values
     if version != ENVELOPE_VERSION or type(version) is not int:
-        raise Malformed("envelope_version_unknown", version)
+        raise Malformed("envelope_version_unknown", ascii(version)[:60])
     if type(chain_id) is not str or len(chain_id) > CHAIN_ID_BYTES_MAX:
         raise Malformed("envelope_malformed", "chain id")
     if type(valid_until) is not int or valid_until < 1:

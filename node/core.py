@@ -418,8 +418,7 @@ class Core:
         executed, certificate = self._writing
         assert executed.block.header.height == height
         self._writing = None
-        self._chain.tree.apply(executed.tree_update)
-        self._chain = Chain(self._reader, self._chain.tree, executed.block.header, self._table)
+        self._chain = self._chain.advance(executed)
         self._validators = chain_store.read_validators(self._reader)
         self.mempool.remove(tx.tx_id for tx in executed.transactions)
         expired = self.mempool.drop_expired(height + 1)

@@ -59,7 +59,7 @@ class Door:
 
     def _get_state(self, context: BlockContext) -> State:
         if self._state is None:
-            self._state = State(self._chain.reader)
+            self._state = self._chain.make_state()
             self._applied = set()
             for tx in self._mempool.iterate(is_from_door=True):
                 self._try(self._state, tx, context)

@@ -9,7 +9,7 @@ from typing import Final
 
 from p2p.messages import Transactions
 
-DELAY_MS: Final = 10  # collects what comes in close together into one message
+DELAY_MS: Final = 20  # collects what comes in close together into one message
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 MESSAGE_ITEMS_MAX: Final = 5_000
 

@@ -73,6 +73,12 @@ WORLD: Final = (
     "node/demo/network.py",
     "node/demo/outage.py",
     "node/demo/story.py",
+    "node/documents/daemon.py",
+    "node/documents/disk.py",
+    "node/documents/embedded.py",
+    "node/documents/encryption.py",
+    "node/documents/wire.py",
+    "node/documents/workers.py",
     "node/cli/*.py",
     "node/cli/groups/*.py",
 )

@@ -59,15 +59,17 @@ async def run(options: BenchOptions) -> list[Result]:
 
 def format_table(results: Sequence[Result]) -> str:
     """The results as a Markdown table."""
-    lines = ["| what | validators | figure | memory per node |", "|---|---|---|---|"]
+    lines = ["| what | validators | figure | processor time each | memory per node |", "|---|---|---|---|---|"]
     for result in results:
         if isinstance(result, Throughput):
             figure = f"{result.per_second:,} a second ({result.count:,} in {result.duration_ms / 1000:.1f} s)"
+            nodes_us, load_us = result.nodes_cpu_ms * 1000 // result.count, result.load_cpu_ms * 1000 // result.count
+            cpu = f"{nodes_us} µs nodes, {load_us} µs load"
             memory = f"{min(result.memory_mb)}–{max(result.memory_mb)} MB"
         else:
             figure = f"median {result.median_ms} ms, 99 % within {result.p99_ms} ms (n = {result.count})"
-            memory = ""
-        lines.append(f"| {result.what} | {result.validators} | {figure} | {memory} |")
+            cpu = memory = ""
+        lines.append(f"| {result.what} | {result.validators} | {figure} | {cpu} | {memory} |")
     return "\n".join(lines)
 
 
@@ -80,6 +82,8 @@ def to_json(results: Sequence[Result]) -> list[Json]:
             "count": result.count,
             "duration_ms": result.duration_ms,
             "per_second": result.per_second,
+            "nodes_cpu_ms": result.nodes_cpu_ms,
+            "load_cpu_ms": result.load_cpu_ms,
             "memory_mb": list(result.memory_mb),
         }
         if isinstance(result, Throughput)

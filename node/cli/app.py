@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from contracts_native.table import load_table
-from ledger.errors import CorruptStore, Rejected
+from ledger.errors import CorruptStore, Malformed, Rejected
 from node.cli import groups
 from node.cli.derive import make_transaction_command, make_verb
 from node.cli.reads import list_read_groups, list_reads, make_read_command
@@ -131,8 +131,10 @@ def _run(work: Callable[[], object]) -> int:
         return _say(str(error), NO_NODE)
     except RpcError as error:
         return _say(str(error), WRONG_USAGE if error.code == INVALID_PARAMS else REFUSED)
-    except (LocalError, Rejected, CorruptStore) as error:
+    except (LocalError, Malformed, CorruptStore) as error:
         return _say(str(error), WRONG_USAGE)
+    except Rejected as error:
+        return _say(str(error), REFUSED)
     except BrokenPipeError:  # `wattprint … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

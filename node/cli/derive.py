@@ -154,7 +154,9 @@ def _make_field(family: str, name: str, codec: Codec) -> Field:
     schema = codec.schema
     items = schema.get("items")
     item_schema = items if schema.get("type") == "array" and isinstance(items, dict) else None
-    defaults: tuple[Json, ...] = ([],) if item_schema is not None else (None, "")
+    defaults: tuple[Json, ...] = ([],) if item_schema is not None else (None,)
+    if "format" not in schema:
+        defaults += ("",)
     for default in defaults:
         try:
             codec.from_json(default)

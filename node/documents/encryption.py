@@ -11,18 +11,14 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Protocol
 
 import pyrage
 
 from ledger.errors import Malformed, RuleViolated
-from node.documents.grants import DocumentKey, format_identity
+from node.documents.grants import KEY_BYTES, Commitment, DocumentKey, derive_salt, format_identity
 from node.documents.store import Readable
 from node.files import sync_directory
-
-OVERHEAD_PER_CHUNK_BYTES: Final = 16
-CHUNK_BYTES: Final = 64 * 1024  # of the age format
-HEADER_BYTES: Final = 200  # one reader; measured, and a test says so
 
 
 class Writable(Protocol):
@@ -33,18 +29,16 @@ class Writable(Protocol):
 
 def make_key() -> DocumentKey:
     """A new key, for one version of one document."""
-    return DocumentKey(secrets.token_bytes(32))
+    return DocumentKey(secrets.token_bytes(KEY_BYTES))
 
 
-def compute_encrypted_size(size: int) -> int:
-    """How long the ciphertext of ``size`` bytes is."""
-    chunks = max(1, -(-size // CHUNK_BYTES))
-    return HEADER_BYTES + size + chunks * OVERHEAD_PER_CHUNK_BYTES
+def encrypt(source: Readable, target: Writable, key: DocumentKey) -> bytes:
+    """Encrypts a stream; gives the commitment to the plain content, 32 bytes.
 
-
-def encrypt(source: Readable, target: Writable, key: DocumentKey) -> None:
-    """Encrypts a stream. Raises what ``source`` or ``target`` raised; a target that failed is never taken for whole."""
-    reader, writer = _Source(source), _Target(target)
+    Raises what ``source`` or ``target`` raised: a target that failed is never taken for whole.
+    """
+    commitment = Commitment(derive_salt(key))
+    reader, writer = _Source(source, commitment), _Target(target)
     recipient = pyrage.x25519.Identity.from_str(format_identity(key)).to_public()
     failed: Exception | None = None
     try:
@@ -52,35 +46,39 @@ def encrypt(source: Readable, target: Writable, key: DocumentKey) -> None:
     except (pyrage.EncryptError, OSError) as error:
         failed = error
     # The library swallows an error of the writer that comes with the last bytes: what was recorded counts.
-    for cause in (reader.failed, writer.failed, failed):
-        if cause is not None:
-            raise cause
+    _raise_first(reader.failed, writer.failed, failed)
+    return commitment.compute()
 
 
-def encrypt_to(path: Path, source: Readable, key: DocumentKey) -> None:
-    """Encrypts a stream into a new file, whole or not at all. Raises ``OSError``, and what ``source`` raises."""
-    with _new_file(path) as file:
-        encrypt(source, file, key)
+def encrypt_to(path: Path, source: Readable, key: DocumentKey) -> bytes:
+    """Encrypts a stream into a new file, whole or not at all; gives the commitment to the plain content.
 
-
-def decrypt_to(path: Path, source: Readable, key: DocumentKey, *, size_max: int) -> None:
-    """Decrypts a stream into a new file, which is there only when the whole has verified.
-
-    Raises ``Malformed`` (``content_not_decrypted``: altered, cut short, or another key), ``RuleViolated``
-    (``document_too_large``), ``FileExistsError``, ``OSError``, and what ``source`` raises.
+    Raises ``FileExistsError``, ``OSError``, and what ``source`` raises.
     """
     with _new_file(path) as file:
-        reader, writer = _Source(source), _Target(file, size_max=size_max)
+        return encrypt(source, file, key)
+
+
+def decrypt_to(path: Path, source: Readable, key: DocumentKey, *, size_max: int, commitment: bytes | None) -> None:
+    """Decrypts a stream into a new file, which is there only when the whole has verified.
+
+    Raises ``Malformed`` (``content_not_decrypted``: altered, cut short, or another key; ``content_not_committed``:
+    whole, but not what ``commitment`` was made to), ``RuleViolated`` (``document_too_large``), ``FileExistsError``,
+    ``OSError``, and what ``source`` raises.
+    """
+    found = Commitment(derive_salt(key))
+    with _new_file(path) as file:
+        reader, writer = _Source(source), _Target(file, found, size_max=size_max)
         failed: Exception | None = None
         try:
             pyrage.decrypt_io(reader, writer, [pyrage.x25519.Identity.from_str(format_identity(key))])
         except (pyrage.DecryptError, OSError) as error:
             failed = error
-        for cause in (reader.failed, writer.failed):
-            if cause is not None:
-                raise cause
+        _raise_first(reader.failed, writer.failed)
         if failed is not None:
             raise Malformed("content_not_decrypted", "altered, cut short, or encrypted to another key") from failed
+        if commitment is not None and found.compute() != commitment:
+            raise Malformed("content_not_committed", "not the content that the ledger was told of")
 
 
 class PieceReader:
@@ -116,45 +114,59 @@ class ProgressReader:
 
 
 class _Source:
-    """Records what its stream raised: the library turns every error into one of its own."""
+    """Hashes what is read, and records what the stream raised: the library turns every error into one of its own."""
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, commitment: Commitment | None = None) -> None:
         self._source = source
+        self._commitment = commitment
         self.failed: Exception | None = None
 
     def read(self, size: int, /) -> bytes:
         try:
-            return self._source.read(size)
+            piece = self._source.read(size)
         except Exception as error:
             self.failed = self.failed or error
             raise
+        if self._commitment is not None:
+            self._commitment.update(piece)
+        return piece
 
 
 class _Target:
-    """Records what its stream raised, and stops at a limit."""
+    """Hashes what is written, stops at a limit, and records what the stream raised."""
 
-    def __init__(self, target: Writable, *, size_max: int | None = None) -> None:
+    def __init__(self, target: Writable, commitment: Commitment | None = None, *, size_max: int | None = None) -> None:
         self._target = target
-        self._size_max = size_max
-        self._size = 0
+        self._commitment = commitment
+        self._size_left = size_max
         self.failed: Exception | None = None
 
     def write(self, data: bytes, /) -> int:
         try:
-            self._size += len(data)
-            if self._size_max is not None and self._size > self._size_max:
-                raise RuleViolated("document_too_large", f"more than {self._size_max} bytes")
-            written = self._target.write(data)
+            self._write(data)
         except Exception as error:
             self.failed = self.failed or error
             raise
-        if written != len(data):
-            self.failed = self.failed or OSError(f"{written} of {len(data)} bytes were written")
-            raise self.failed
-        return written
+        return len(data)
 
     def flush(self) -> None:
         """Nothing is kept back here."""
+
+    def _write(self, data: bytes) -> None:
+        if self._size_left is not None:
+            self._size_left -= len(data)
+            if self._size_left < 0:
+                raise RuleViolated("document_too_large", f"{-self._size_left} bytes or more over the limit")
+        if self._commitment is not None:
+            self._commitment.update(data)
+        if (written := self._target.write(data)) != len(data):
+            raise OSError(f"{written} of {len(data)} bytes were written")
+
+
+def _raise_first(*failed: Exception | None) -> None:
+    for error in failed:
+        if error is not None:
+            raise error
 
 
 @contextmanager

@@ -32,10 +32,12 @@ class Happened(Event):
 
 
 ITEMS: Table[Item] = Table("it", Item, missing="item_unknown")
+HOT_ITEMS: Table[Item] = Table("zh", Item, missing="item_unknown", is_hot=True)
 OTHERS: Table[Item] = Table("iu", Item, missing="other_unknown")
 TABLES = (ITEMS, OTHERS)
 
-keys = st.integers(0, 12)
+KEYS = 6  # few, so that steps meet at one key
+keys = st.integers(0, KEYS - 1)
 tables = st.sampled_from(range(2))
 Model = dict[tuple[int, int], int]
 
@@ -108,7 +110,7 @@ class Overlay(RuleBasedStateMachine):
     def reads_like_the_model(self) -> None:
         for at, table in enumerate(TABLES):
             mine = {key: number for (owner, key), number in self.model.items() if owner == at}
-            for key in range(13):
+            for key in range(KEYS):
                 assert table.find(self.state, key) == (Item(mine[key]) if key in mine else None)
             assert [pair[1].number for pair in table.scan(self.state)] == [mine[key] for key in sorted(mine)]
         assert self.state.take_events((0, 0)) == tuple(map(Happened, self.events))
@@ -120,7 +122,7 @@ OverlayTest.settings = settings(max_examples=60, stateful_step_count=30, deadlin
 
 @given(st.dictionaries(keys, st.none() | st.integers(0, 99)))
 def test_the_changes_of_an_overlay_bring_its_snapshot_to_its_state(wanted: dict[int, int | None]) -> None:
-    store = MemoryStore((ITEMS.key(key), encode((key,))) for key in range(0, 13, 2))
+    store = MemoryStore((ITEMS.key(key), encode((key,))) for key in range(0, KEYS, 2))
     state = State(store)
     for key, number in wanted.items():
         if number is None:
@@ -129,9 +131,6 @@ def test_the_changes_of_an_overlay_bring_its_snapshot_to_its_state(wanted: dict[
             ITEMS.put(state, key, value=Item(number))
     changes = state.compute_changes()
     assert changes == {ITEMS.key(key): None if number is None else encode((number,)) for key, number in wanted.items()}
-    assert state.get_decoded_changes() == {
-        ITEMS.key(key): None if number is None else Item(number) for key, number in wanted.items()
-    }
     before = list(ITEMS.scan(state))
     store.write(changes)
     assert list(ITEMS.scan(State(store))) == before
@@ -151,11 +150,46 @@ def test_a_rolled_back_overlay_has_no_changes() -> None:
     assert ITEMS.get(state, 1) == Item(1)
 
 
-def test_a_value_is_decoded_once_for_all_overlays_that_share_a_cache() -> None:
-    cache: dict[bytes, object] = {}
-    store = MemoryStore([(ITEMS.key(1), encode((1,)))])
-    first = ITEMS.get(State(store, shared_cache=cache), 1)
-    assert ITEMS.get(State(store, shared_cache=cache), 1) is first
-    overlay = State(store, shared_cache=cache)
-    ITEMS.put(overlay, 1, value=Item(9))
-    assert ITEMS.get(State(store, shared_cache=cache), 1) is first
+def test_a_rollback_restores_what_the_overlay_had_at_the_mark_and_not_the_snapshot() -> None:
+    state = State(MemoryStore([(ITEMS.key(1), encode((1,)))]))
+    ITEMS.put(state, 1, value=Item(2))
+    ITEMS.delete(state, 2)
+    outer = state.savepoint()
+    ITEMS.put(state, 1, value=Item(3))
+    inner = state.savepoint()
+    ITEMS.delete(state, 1)
+    ITEMS.put(state, 2, value=Item(9))
+    state.rollback(inner)
+    assert (ITEMS.find(state, 1), ITEMS.find(state, 2)) == (Item(3), None)
+    state.rollback(outer)
+    assert ITEMS.find(state, 1) == Item(2)
+    assert state.compute_changes() == {ITEMS.key(1): encode((2,)), ITEMS.key(2): None}
+
+
+def test_a_value_of_a_hot_table_is_decoded_once_for_all_overlays_that_share_it() -> None:
+    hot: dict[bytes, object] = {}
+    store = MemoryStore([(HOT_ITEMS.key(1), encode((1,))), (ITEMS.key(1), encode((1,)))])
+    first = HOT_ITEMS.get(State(store, hot=hot), 1)
+    assert HOT_ITEMS.get(State(store, hot=hot), 1) is first
+    overlay = State(store, hot=hot)
+    HOT_ITEMS.put(overlay, 1, value=Item(9))
+    assert HOT_ITEMS.get(State(store, hot=hot), 1) is first
+    assert ITEMS.get(State(store, hot=hot), 1) is not ITEMS.get(State(store, hot=hot), 1)
+
+
+def test_the_hot_values_of_the_next_snapshot_are_those_that_its_store_holds() -> None:
+    hot: dict[bytes, object] = {}
+    store = MemoryStore([(HOT_ITEMS.key(1), encode((1,))), (HOT_ITEMS.key(2), encode((2,)))])
+    state = State(store, hot=hot)
+    assert HOT_ITEMS.find(state, 3) is None
+    HOT_ITEMS.put(state, 1, value=Item(9))
+    HOT_ITEMS.delete(state, 2)
+    HOT_ITEMS.put(state, 3, value=Item(7))
+    ITEMS.put(state, 4, value=Item(8))
+    changes = state.get_hot_changes()
+    assert changes == {HOT_ITEMS.key(1): Item(9), HOT_ITEMS.key(2): None, HOT_ITEMS.key(3): Item(7)}
+    store.write(state.compute_changes())
+    hot.update(changes)
+    warm, cold = State(store, hot=hot), State(store)
+    for key in (1, 2, 3):
+        assert HOT_ITEMS.find(warm, key) == HOT_ITEMS.find(cold, key)

@@ -39,7 +39,6 @@ from consensus.journal import replay
 from consensus.messages import (
     Message,
     PolkaCertificate,
-    Precommit,
     Prevote,
     Proposal,
     SignedProposal,
@@ -152,6 +151,7 @@ class Arena:
         self._slow: dict[tuple[int, int], int] = {}
         self._weather: Weather | None = None
         self._is_spoken: set[bytes] = set()
+        self.has_slow_links = any(isinstance(move, Slow) for move in scenario.moves)
         self.copies = self._build_copies()
         self.by_number = {copy.number: copy for copy in self.copies}
         self.puppets = PuppetMaster(self)
@@ -271,8 +271,8 @@ class Arena:
 
     # — inputs and effects —
 
-    def tell(self, copy: Copy, input_: Input) -> None:
-        """Hand over one fact and perform what follows; a crash may cut it short."""
+    def tell(self, copy: Copy, input_: Input, *, sender: int | None = None) -> None:
+        """Hand over one fact, perhaps from validator ``sender``, and perform what follows; a crash may cut it short."""
         effects = copy.engine.handle(input_)
         crash = self._find_crash(copy) if copy.crashes else None
         if crash is not None and effects:
@@ -283,6 +283,9 @@ class Arena:
             return
         for effect in effects:
             self._perform(copy, effect)
+            if sender is not None and isinstance(effect, Refused):
+                for watcher in self.watchers:
+                    watcher.on_refused(sender, copy, effect)
         for watcher in self.watchers:
             watcher.on_handled(copy)
         state = copy.state
@@ -340,7 +343,7 @@ class Arena:
                 for watcher in self.watchers:
                     watcher.on_halt(copy, effect)
             case Refused():
-                pass  # the arena tells by the sender, in `_arrive`
+                pass  # `tell` knows whose message it was
 
     def _check(self, copy: Copy, body: bytes) -> bool:
         is_good = not body.startswith(BAD)
@@ -460,7 +463,7 @@ class Arena:
             copy.heard.append(parcel.polka)
         input_ = to_input(message, KEYS[sender].public, parcel.body, parcel.polka, self._clock(copy))
         if input_ is not None:
-            self.tell(copy, input_)
+            self.tell(copy, input_, sender=sender)
 
     def _build_bag(self, copy: Copy) -> Bag:
         height = copy.state.height
@@ -489,7 +492,5 @@ def _classify(message: Message) -> tuple[int, Kind | None]:
             return vote.round, kind
         case SignedProposal(proposal):
             return proposal.round, Kind.PROPOSAL
-        case Precommit() | Prevote():
-            return message.round, None
         case _:
             return getattr(message, "round", -1), None

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contracts_native.table import load_table
-from ledger.errors import Rejected
+from ledger.errors import Rejected, RuleViolated
 from ledger.fields import Json
 from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
 from node.cli.options import (
@@ -174,7 +174,7 @@ def verify(common: Common, *, home: Path) -> None:
                 transactions += last.transactions
                 progress.update(task, total=last.head_height, completed=last.height)
     except Rejected as error:
-        raise LocalError("chain_does_not_verify", f"after height {last.height if last else '–'}: {error}") from error
+        raise RuleViolated("chain_does_not_verify", f"after height {last.height if last else '–'}: {error}") from error
     finally:
         store.close()
     assert last is not None

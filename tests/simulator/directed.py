@@ -1,0 +1,268 @@
+"""The generators of directed scenarios: each family aims at one way in which a consensus is known to break.
+
+A seed and a family give one scenario, always the same. Random faults alone find almost none of these: they lose
+messages, but hardly ever exactly those that leave one node locked and the others ignorant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import product
+from random import Random
+from typing import Final
+
+from consensus.messages import Step
+from tests.simulator.scenario import (
+    Behaviour,
+    Corrupt,
+    Crash,
+    Kind,
+    Lose,
+    Move,
+    PowerCut,
+    SayProposal,
+    SayVote,
+    Scenario,
+    Slow,
+    Weather,
+)
+
+Generator = Callable[[int, Random], Scenario]
+ROUNDS: Final = 5
+
+
+def build_scenario(family: str, seed: int) -> Scenario:
+    """The scenario of a family with a seed."""
+    return FAMILIES[family](seed, Random(f"{family} {seed}"))
+
+
+def list_scenarios(first: int, count: int) -> Iterable[Scenario]:
+    """``count`` directed scenarios from seed ``first`` on; the families take turns."""
+    names = sorted(DIRECTED)
+    return (build_scenario(names[number % len(names)], number) for number in range(first, first + count))
+
+
+def _twins(seed: int, random: Random) -> Scenario:
+    """Two honest copies share one key, and each round has its own partition."""
+    count = random.choice([4, 4, 4, 7])
+    twins = tuple(random.sample(range(count), (count - 1) // 3))
+    copies = list(range(count + len(twins)))
+    moves: list[Move] = []
+    for round_ in range(ROUNDS):
+        kinds: tuple[Kind | None, ...] = (None,) if random.randrange(3) else tuple(Kind)
+        moves.extend(Lose(round_, kind, _partition(copies, random)) for kind in kinds)
+    honest = [index for index in range(count) if index not in twins]
+    moves.extend(_draw_crashes(honest, random))
+    return Scenario("twins", seed, count, random.randint(1, 8), rounds=ROUNDS, twins=twins, moves=tuple(moves))
+
+
+def _lock_attack(seed: int, random: Random) -> Scenario:
+    """A puppet helps some to a lock that the others do not see, then pushes another block."""
+    count, puppet = 4, random.randrange(4)
+    first_height = random.randint(1, 8)
+    honest = [index for index in range(count) if index != puppet]
+    moves: list[Move] = []
+    for round_ in range(ROUNDS):
+        lockers = frozenset(random.sample(honest, random.choice([1, 2, 2, 3])))
+        moves.extend(_hide_polka(round_, lockers, honest, random))
+        block = random.choice([round_, round_, random.randrange(round_ + 1), -1 - round_])
+        if (first_height + round_) % count == puppet:
+            moves.extend(_attack_as_proposer(puppet, round_, block, honest, random))
+        valid_round = random.choice([-1, -1, random.randrange(-1, max(round_, 0))])
+        others = frozenset(honest) - lockers
+        moves.append(SayVote(puppet, round_, Kind.PREVOTE, block, valid_round, lockers))
+        moves.append(SayVote(puppet, round_, Kind.PREVOTE, random.choice([None, None, -9]), -1, others))
+        told = frozenset(index for index in honest if random.randrange(2))
+        moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, random.choice([block, block, None]), -1, told))
+        moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, None, -1, frozenset(honest) - told))
+    if random.randrange(2):
+        moves.extend(_draw_crashes(honest, random))
+    return Scenario(
+        "lock_attack", seed, count, first_height, rounds=ROUNDS, puppets=(puppet,), moves=tuple(moves)
+    )
+
+
+def _hide_polka(round_: int, lockers: frozenset[int], honest: list[int], random: Random) -> Iterable[Move]:
+    """Whoever is no locker misses one honest prevote, so that the puppet alone lets it go on."""
+    links = {(random.choice([other for other in honest if other != index]), index) for index in honest}
+    yield Lose(round_, Kind.PREVOTE, frozenset(link for link in links if link[1] not in lockers))
+    if random.randrange(3):
+        deaf = {(one, other) for one, other in product(honest, honest) if one != other and random.randrange(3) == 0}
+        yield Lose(round_, Kind.PRECOMMIT, frozenset(deaf))
+
+
+def _attack_as_proposer(puppet: int, round_: int, block: int, honest: list[int], random: Random) -> Iterable[Move]:
+    """A lying proposal: an old block, a made-up one, a polka that never was, a wrong time, two at once."""
+    block = random.choice([-1 - round_, block if block < round_ else -1 - round_])
+    valid_round = random.choice([-1, random.randrange(-1, max(round_, 0))])
+    some = frozenset(index for index in honest if random.randrange(4))
+    polka = random.choice(["true", "forged", "none"])
+    lead_ms = random.choice([0, 0, 0, 40_000, -40_000])
+    is_bad = random.randrange(6) == 0
+    yield SayProposal(puppet, round_, block, valid_round, some, polka, lead_ms, is_bad)
+    if random.randrange(3) == 0:
+        yield SayProposal(puppet, round_, -20 - round_, -1, frozenset(honest) - some, "none")
+
+
+def _skewed_rounds(seed: int, random: Random) -> Scenario:
+    """One node hears nothing for rounds, while the others go through them and cannot decide."""
+    count = random.choice([4, 4, 7])
+    left = frozenset(random.sample(range(count), random.randint(1, (count - 1) // 3)))
+    rounds = random.randint(3, 6)
+    moves: list[Move] = []
+    everybody = range(count)
+    for round_ in range(rounds):
+        cut = {(one, other) for one, other in product(everybody, everybody) if (one in left) != (other in left)}
+        moves.append(Lose(round_, None, frozenset(cut)))
+        stubborn = Kind.PREVOTE if random.randrange(2) else Kind.PROPOSAL
+        links = {(one, other) for one, other in product(everybody, everybody) if one != other and random.randrange(2)}
+        if stubborn is Kind.PROPOSAL:
+            moves.append(Lose(round_, stubborn, frozenset(product(everybody, everybody))))
+        else:
+            # Nobody prevotes in time to lock, but precommits of nil come from everybody.
+            moves.append(Lose(round_, Kind.PROPOSAL, frozenset(links)))
+    return Scenario("skewed_rounds", seed, count, random.randint(1, 8), rounds=rounds, moves=tuple(moves))
+
+
+def _slow_links(seed: int, random: Random) -> Scenario:
+    """Some links, or all, take longer than the first timeouts, and stay so."""
+    count = random.choice([4, 4, 5])
+    pairs = [(one, other) for one, other in product(range(count), range(count)) if one != other]
+    slow = pairs if random.randrange(2) else random.sample(pairs, len(pairs) // 2)
+    delay_ms = random.randint(500, 4_000)
+    moves = tuple(Slow(one, other, delay_ms + random.randrange(500)) for one, other in slow)
+    return Scenario("slow_links", seed, count, random.randint(1, 8), rounds=3, has_gossip=True, moves=moves)
+
+
+def _late_blocks(seed: int, random: Random) -> Scenario:
+    """Locks come about, but no decision for longer than the clocks may differ: the block is old when it comes again.
+
+    The clocks of the honest differ as well, within what is allowed.
+    """
+    count = 4
+    offsets = tuple(random.randrange(-4_000, 4_000) for _ in range(count))
+    moves: list[Move] = []
+    for round_ in range(ROUNDS):
+        everybody = frozenset(product(range(count), range(count)))
+        # Each hears the precommits of two others only in the end: all lock, none decides.
+        moves.append(Lose(round_, Kind.PRECOMMIT, frozenset(link for link in everybody if random.randrange(5))))
+    return Scenario(
+        "late_blocks",
+        seed,
+        count,
+        random.randint(1, 8),
+        rounds=ROUNDS,
+        clock_offsets_ms=offsets,
+        faults_ms=random.randint(5_000, 40_000),
+        moves=tuple(moves),
+    )
+
+
+def _crashes(seed: int, random: Random) -> Scenario:
+    """Power fails at the very moments that matter, for one or for all, while links lose messages."""
+    count = random.choice([1, 4, 4, 5])
+    numbers = list(range(count))
+    moves: list[Move] = [
+        Crash(number, random.randrange(3), random.choice(list(Step)[1:4]), random.randrange(6), random.randrange(4_000))
+        for number in numbers
+        for _ in range(random.randrange(3))
+    ]
+    for round_ in range(3):
+        links = {(one, other) for one, other in product(numbers, numbers) if random.randrange(3) == 0}
+        moves.append(Lose(round_, random.choice(list(Kind)), frozenset(links)))
+    return Scenario("crashes", seed, count, random.randint(1, 8), rounds=3, has_gossip=True, moves=tuple(moves))
+
+
+def _byzantine(seed: int, random: Random) -> Scenario:
+    """Validators that run the honest program, and twist what it says."""
+    count = random.choice([4, 4, 4, 7])
+    corrupt = tuple(random.sample(range(count), (count - 1) // 3))
+    honest = [number for number in range(count) if number not in corrupt]
+    moves: list[Move] = []
+    for number in corrupt:
+        for behaviour in random.sample(list(Behaviour), random.randint(1, 3)):
+            towards = frozenset(random.sample(honest, random.randint(1, len(honest))))
+            moves.append(Corrupt(number, behaviour, random.choice([20, 60, 100]), towards))
+    for round_ in range(2):
+        links = {(one, other) for one, other in product(range(count), range(count)) if random.randrange(4) == 0}
+        moves.append(Lose(round_, random.choice(list(Kind)), frozenset(links)))
+    moves.extend(_draw_crashes(honest, random))
+    return Scenario(
+        "byzantine",
+        seed,
+        count,
+        random.randint(1, 8),
+        heights=random.choice([1, 1, 2]),
+        rounds=3,
+        corrupt=corrupt,
+        has_gossip=random.randrange(2) == 0,
+        moves=tuple(moves),
+    )
+
+
+def _overrun(seed: int, random: Random) -> Scenario:
+    """More twins than the protocol bears: it may fork, but then the guilty are known."""
+    count = 4
+    twins = tuple(random.sample(range(count), 2))
+    copies = list(range(count + len(twins)))
+    moves = tuple(Lose(round_, None, _partition(copies, random)) for round_ in range(ROUNDS))
+    return Scenario("overrun", seed, count, random.randint(1, 8), rounds=ROUNDS, twins=twins, moves=moves)
+
+
+def _weather(seed: int, random: Random) -> Scenario:
+    """Random faults: loss, duplicates, delays, partitions, power cuts, at random moments."""
+    count = random.choice([1, 2, 4, 4, 4, 5, 7])
+    numbers = list(range(count))
+    moves: list[Move] = []
+    at_ms = 0
+    for _ in range(random.randrange(1, 5)):
+        random.shuffle(numbers)
+        cut = random.randrange(count)
+        groups: tuple[frozenset[int], ...] = ()
+        if random.randrange(2):
+            groups = (frozenset(numbers[:cut]), frozenset(numbers[cut:]))
+        drop, duplicate = random.choice([0, 5, 30, 60]), random.choice([0, 10])
+        moves.append(Weather(at_ms, drop, duplicate, random.choice([5, 200, 3_000]), groups))
+        for _ in range(random.choice([0, 0, 1, 3])):
+            moves.append(
+                PowerCut(at_ms + random.randrange(3_000), random.choice(numbers), random.randrange(5_000))
+            )
+        at_ms += random.randrange(500, 4_000)
+    return Scenario(
+        "weather",
+        seed,
+        count,
+        random.randint(1, 8),
+        heights=3,
+        rounds=100,
+        faults_ms=at_ms,
+        has_gossip=True,
+        moves=tuple(moves),
+    )
+
+
+def _partition(copies: list[int], random: Random) -> frozenset[tuple[int, int]]:
+    """The links between groups of a random partition; copies are in one, two or three groups."""
+    groups = random.choice([1, 2, 2, 2, 3])
+    place = {copy: random.randrange(groups) for copy in copies}
+    return frozenset((one, other) for one, other in product(copies, copies) if place[one] != place[other])
+
+
+def _draw_crashes(honest: list[int], random: Random) -> Iterable[Move]:
+    for _ in range(random.choice([0, 1, 2])):
+        step = random.choice([Step.PREVOTE, Step.PRECOMMIT, Step.PRECOMMIT])
+        node, round_ = random.choice(honest), random.randrange(ROUNDS)
+        yield Crash(node, round_, step, random.randrange(6), random.randrange(2_000))
+
+
+DIRECTED: Final[dict[str, Generator]] = {
+    "twins": _twins,
+    "lock_attack": _lock_attack,
+    "skewed_rounds": _skewed_rounds,
+    "slow_links": _slow_links,
+    "late_blocks": _late_blocks,
+    "crashes": _crashes,
+    "byzantine": _byzantine,
+    "overrun": _overrun,
+}
+FAMILIES: Final[dict[str, Generator]] = {**DIRECTED, "weather": _weather}

@@ -1,0 +1,369 @@
+"""The invariants of safety as judges of their own: each watches one promise and raises `Broken` when it fails.
+
+Numbered as in docs/reliability.md. They judge messages, journals and decisions, with a reckoning of their own of
+quorums and signatures, so that a bug in `consensus/` cannot hide itself. Judges of liveness: `liveness.py`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from consensus.effects import Decide, EvidenceFound, Halt, Refused
+from consensus.messages import (
+    DuplicateProposal,
+    Message,
+    PolkaCertificate,
+    Precommit,
+    Prevote,
+    Proposal,
+    RoundCertificate,
+    SignedProposal,
+    SignedVote,
+    compute_signed_bytes,
+    list_certificate_votes,
+)
+from ledger.primitives import Hash, PublicKey, sha256
+from tests.consensus.harness import BAD, CONTEXT, KEYS
+from tests.simulator.arena import PARAMETERS, Arena, Copy, Watcher, is_valid_fast
+
+
+class Broken(AssertionError):
+    """A promise did not hold."""
+
+    def __init__(self, promise: str, problem: str) -> None:
+        super().__init__(f"{promise}: {problem}")
+        self.promise = promise
+
+
+class Judge(Watcher):
+    """Watches one promise of one run."""
+
+    promise: ClassVar[str]
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.count = arena.scenario.validators
+        self.faulty = arena.scenario.faulty
+        self.quorum = self.count - (self.count - 1) // 3
+
+    def require(self, holds: bool, problem: str) -> None:
+        """Raise if it does not hold."""
+        if not holds:
+            raise Broken(self.promise, problem)
+
+    def is_genuine(self, signed: SignedVote) -> bool:
+        """Whether a member signed this vote."""
+        data = compute_signed_bytes(CONTEXT, signed.vote)
+        return find_index(signed.voter) < self.count and is_valid_fast(signed.voter, data, signed.signature)
+
+
+def find_index(key: PublicKey) -> int:
+    """The validator of a key."""
+    return next(index for index, known in enumerate(KEYS) if known.public == key)
+
+
+class Agreement(Judge):
+    """Safety 1: one block id per height."""
+
+    promise = "agreement"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._decided: dict[int, Hash] = {}
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        if copy.is_honest:
+            first = self._decided.setdefault(decide.height, decide.block_id)
+            self.require(first == decide.block_id, f"two blocks at height {decide.height}")
+
+
+class Validity(Judge):
+    """Safety 2: every decided block passes a full check; nobody halts."""
+
+    promise = "validity"
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        if copy.is_honest:
+            self.require(sha256(decide.body) == decide.block_id, "the body is another block's")
+            self.require(not decide.body.startswith(BAD), "an invalid block was decided")
+
+    def on_halt(self, copy: Copy, halt: Halt) -> None:
+        self.require(not copy.is_honest, f"node {copy.number} halted: {halt}")
+
+
+class SignedOnce(Judge):
+    """Safety 3: no honest program signs two payloads for one (height, round, type), crashes included."""
+
+    promise = "signed once"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._first: dict[tuple[int, type[object], int, int], object] = {}
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        payload = get_own_payload(copy, message)
+        if payload is not None:
+            slot = (copy.number, type(payload), payload.height, payload.round)
+            first = self._first.setdefault(slot, payload)
+            self.require(first == payload, f"node {copy.number}: {first} and {payload}")
+
+
+class LockHolds(Judge):
+    """Safety 4: a lock never goes back within a height, restarts included."""
+
+    promise = "lock holds"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._locks: dict[int, tuple[int, int]] = {}  # (height, locked round)
+
+    def on_handled(self, copy: Copy) -> None:
+        state = copy.state
+        lock = (state.height, state.locked_round)
+        before = self._locks.get(copy.number, (0, -1))
+        self.require(lock[0] > before[0] or lock >= before, f"node {copy.number}: {before} → {lock}")
+        self._locks[copy.number] = lock
+
+
+class PrecommitsJustified(Judge):
+    """Safety 5: a precommit for a block means that its sender saw a quorum of prevotes for it."""
+
+    promise = "precommits are justified"
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        payload = get_own_payload(copy, message)
+        if isinstance(payload, Precommit) and payload.block_id is not None:
+            seen = self.count_prevotes(copy, payload.height, payload.round, payload.block_id)
+            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {payload}")
+
+    def count_prevotes(self, copy: Copy, height: int, round_: int, block_id: Hash) -> int:
+        """From how many distinct members this copy has prevotes, its own included."""
+        wanted = (height, round_, block_id)
+        voters = {copy.key}
+        for message in copy.heard:
+            votes = (message,) if isinstance(message, SignedVote) else ()
+            if isinstance(message, PolkaCertificate | RoundCertificate):
+                votes = list_certificate_votes(message)
+            for signed in votes:
+                vote = signed.vote
+                if type(vote) is Prevote and (vote.height, vote.round, vote.block_id) == wanted:
+                    if signed.voter not in voters and self.is_genuine(signed):
+                        voters.add(signed.voter)
+        return len(voters)
+
+
+class PrevotesJustified(PrecommitsJustified):
+    """Safety 5, of prevotes: one that names a valid round means that its sender saw the quorum of that round."""
+
+    promise = "prevotes are justified"
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        payload = get_own_payload(copy, message)
+        if isinstance(payload, Prevote) and payload.block_id is not None and payload.valid_round >= 0:
+            seen = self.count_prevotes(copy, payload.height, payload.valid_round, payload.block_id)
+            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {payload}")
+
+
+class PolkasFollowCommits(Judge):
+    """Safety 6: once a quorum can have precommitted v, no later round can have a polka for another value.
+
+    "Can": the faulty are taken to have said whatever would complete a quorum. It holds with at most f of them.
+    """
+
+    promise = "polkas follow commits"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._voters: dict[tuple[int, type[object], int, Hash], set[int]] = {}
+        self._committed: dict[int, list[tuple[int, Hash]]] = {}
+        self._polkas: dict[int, list[tuple[int, Hash]]] = {}
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        payload = get_own_payload(copy, message)
+        if not copy.is_honest or payload is None or isinstance(payload, Proposal) or payload.block_id is None:
+            return
+        voters = self._voters.setdefault((payload.height, type(payload), payload.round, payload.block_id), set())
+        voters.add(copy.index)
+        if len(voters) != self.quorum - len(self.faulty):
+            return
+        table = self._polkas if isinstance(payload, Prevote) else self._committed
+        table.setdefault(payload.height, []).append((payload.round, payload.block_id))
+        for commit_round, block_id in self._committed.get(payload.height, []):
+            for polka_round, other in self._polkas.get(payload.height, []):
+                broken = polka_round > commit_round and other != block_id
+                self.require(not broken, f"committed in round {commit_round}, another polka in {polka_round}")
+
+
+class CertificatesVerify(Judge):
+    """Safety 7: every certificate verifies under its height's set, with distinct signers."""
+
+    promise = "certificates verify"
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        named = (decide.certificate.height, decide.certificate.block_id)
+        self.require(named == (decide.height, decide.block_id), "the certificate is for another block")
+        self.require(decide.certificate.chain_hash == CONTEXT.compute_hash(), "the certificate is of another chain")
+        self._verify(copy, list_certificate_votes(decide.certificate))
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        if isinstance(message, PolkaCertificate):
+            self._verify(copy, list_certificate_votes(message))
+
+    def _verify(self, copy: Copy, votes: tuple[SignedVote, ...]) -> None:
+        signers = {signed.voter for signed in votes if self.is_genuine(signed)}
+        self.require(len(signers) == len(votes), f"node {copy.number}: signers repeated, or signatures wrong")
+        self.require(len(signers) >= self.quorum, f"node {copy.number}: only {len(signers)} signers")
+
+
+class DurableFirst(Judge):
+    """Safety 8: nothing is sent before it is durable."""
+
+    promise = "durable first"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._seen: set[tuple[int, bytes]] = set()
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        if not isinstance(message, SignedVote | SignedProposal) or get_own_payload(copy, message) is None:
+            return
+        if (copy.number, message.signature) not in self._seen:
+            self._seen.add((copy.number, message.signature))
+            self.require(self.arena.is_durable(copy, message), f"node {copy.number}: {message}")
+
+
+class NoHonestNodeBlamed(Judge):
+    """Safety 10: evidence never names an honest node, nor does any message of one count as an attack.
+
+    Amnesia is judged here as well: a prevote for another block than one's earlier precommit, without a later polka.
+    """
+
+    promise = "no honest node is blamed"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._precommits: dict[int, list[Precommit]] = {}
+
+    def on_evidence(self, copy: Copy, found: EvidenceFound) -> None:
+        evidence = found.evidence
+        is_proposal = isinstance(evidence, DuplicateProposal)
+        key = evidence.first.proposer if isinstance(evidence, DuplicateProposal) else evidence.first.voter
+        index = find_index(key)
+        self.require(index in self.faulty, f"node {copy.number} blames {index}; proposals: {is_proposal}")
+
+    def on_refused(self, sender: int, copy: Copy, refused: Refused) -> None:
+        self.require(sender in self.faulty or not copy.is_honest, f"{copy.number} refuses {sender}: {refused.reason}")
+
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        payload = get_own_payload(copy, message)
+        if isinstance(payload, Precommit) and payload.block_id is not None:
+            self._precommits.setdefault(copy.number, []).append(payload)
+        elif isinstance(payload, Prevote):
+            for precommit in self._precommits.get(copy.number, []):
+                self.require(not is_amnesia(precommit, payload), f"node {copy.number}: {precommit}, then {payload}")
+
+
+class ForkNamesTheGuilty(Judge):
+    """Safety 11: with more than f faulty and a fork, what was said proves f + 1 guilty, and nobody else.
+
+    The one judge of runs with too many faulty; the fork itself is no failure there.
+    """
+
+    promise = "a fork names the guilty"
+
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._decided: dict[int, set[Hash]] = {}
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether two honest nodes decided differently."""
+        return any(len(blocks) > 1 for blocks in self._decided.values())
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        if copy.is_honest:
+            self._decided.setdefault(decide.height, set()).add(decide.block_id)
+
+    def finish(self) -> None:
+        """Judge all that was said."""
+        guilty = find_guilty(self.arena.said)
+        self.require(guilty <= self.faulty, f"{sorted(guilty - self.faulty)} are innocent")
+        least = (self.count - 1) // 3 + 1
+        self.require(not self.is_forked or len(guilty) >= least, f"a fork, and only {sorted(guilty)} guilty")
+
+
+class TimesRise(Judge):
+    """Safety 12, as far as blocks without transactions can show it: times rise, and lie near some honest clock."""
+
+    promise = "times rise"
+
+    def on_decided(self, copy: Copy, decide: Decide) -> None:
+        arena = self.arena
+        if not copy.is_honest or decide.height != arena.scenario.first_height + len(copy.chain):
+            return
+        time_ms, made_ms, _ = arena.blocks[decide.block_id]
+        if copy.chain:
+            parent_ms = arena.blocks[copy.chain[-1].block_id][0]
+            self.require(time_ms > parent_ms, f"{time_ms} after {parent_ms}")
+        offsets = [other.offset_ms for other in arena.copies if other.is_honest]
+        latest = arena.now_ms + max(offsets) + PARAMETERS.clock_skew_ms
+        earliest = made_ms + min(offsets) - PARAMETERS.clock_skew_ms
+        self.require(earliest <= time_ms <= latest, f"{time_ms} is not in {earliest}…{latest}")
+
+
+def get_own_payload(copy: Copy, message: Message) -> Prevote | Precommit | Proposal | None:
+    """What the message says in the name of this copy, if it does."""
+    match message:
+        case SignedVote(vote, voter, _) if voter == copy.key:
+            return vote
+        case SignedProposal(proposal, proposer, _) if proposer == copy.key:
+            return proposal
+        case _:
+            return None
+
+
+def is_amnesia(precommit: Precommit, prevote: Prevote) -> bool:
+    """Whether no honest node says both: the lock of the one forbids the other."""
+    if precommit.block_id is None or prevote.block_id in {None, precommit.block_id}:
+        return False
+    return precommit.height == prevote.height and prevote.valid_round < precommit.round < prevote.round
+
+
+def find_guilty(said: list[SignedVote]) -> set[int]:
+    """Validators that these votes prove to be Byzantine: by two votes in one slot, or by amnesia."""
+    guilty: set[int] = set()
+    by_voter: dict[PublicKey, list[SignedVote]] = {}
+    for signed in said:
+        by_voter.setdefault(signed.voter, []).append(signed)
+    for voter, votes in by_voter.items():
+        slots = {(type(signed.vote), signed.vote.height, signed.vote.round) for signed in votes}
+        precommits = [signed.vote for signed in votes if isinstance(signed.vote, Precommit)]
+        prevotes = [signed.vote for signed in votes if isinstance(signed.vote, Prevote)]
+        is_forgetful = any(is_amnesia(precommit, prevote) for precommit in precommits for prevote in prevotes)
+        if len(slots) < len({signed.vote for signed in votes}) or is_forgetful:
+            guilty.add(find_index(voter))
+    return guilty
+
+
+SAFETY: Final[tuple[type[Judge], ...]] = (
+    Agreement,
+    Validity,
+    SignedOnce,
+    LockHolds,
+    PrecommitsJustified,
+    PrevotesJustified,
+    PolkasFollowCommits,
+    CertificatesVerify,
+    DurableFirst,
+    NoHonestNodeBlamed,
+    TimesRise,
+)
+# Of a run with more than f faulty: what each honest program promises whatever the others do.
+SAFETY_ALWAYS: Final[tuple[type[Judge], ...]] = (
+    SignedOnce,
+    LockHolds,
+    PrecommitsJustified,
+    PrevotesJustified,
+    CertificatesVerify,
+    DurableFirst,
+)
