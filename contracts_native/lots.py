@@ -1,4 +1,4 @@
-"""Lots and slices: watt-hours with an identity, and who holds them.
+"""Lots: watt-hours with an identity, and who holds them.
 
 Owns the one rule that all rests on: the slices of a lot partition it exactly, whatever happens to them. A report mints
 all its lots in one record; a lot gets a record of its own only when it is first touched, since most never are.
@@ -6,16 +6,23 @@ all its lots in one record; a lot gets a record of its own only when it is first
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Annotated, Final
 
 from contracts_native.meters import MeterId
 from contracts_native.participants import check_not_frozen
 from contracts_native.sites import Shares, Site, SiteId, Technology, Zone
+from contracts_native.slices import (
+    SLICE_TRANSITIONS,
+    Slice,
+    SliceStatus,
+    is_partition,
+    make_first_slices,
+    merge_equal,
+    replace_range,
+)
 from ledger.errors import RuleViolated
 from ledger.fields import Bounds, Length
 from ledger.parameters import get_parameters
@@ -29,30 +36,22 @@ LOT_SLICES_MAX: Final = 1_024  # about 40 kB; a lot is read and written whole
 SLICES_PER_TRANSACTION_MAX: Final = 1_000
 INTERVALS_PER_REPORT_MAX: Final = 3_000  # a month of quarter-hours
 REFERENCE_BYTES_MAX: Final = 64
+REASON_BYTES_MAX: Final = 256
 FIRST_VERSION: Final = 1
-
-
-class SliceStatus(enum.StrEnum):
-    """`active ⇄ reserved → claimed`; `active → expired`, `active → withdrawn`. Expiry follows from time alone."""
-
-    ACTIVE = "active"
-    RESERVED = "reserved"
-    CLAIMED = "claimed"
-    EXPIRED = "expired"
-    WITHDRAWN = "withdrawn"
-
+VERSION_MAX: Final = 2**31
 
 Reference = Annotated[str, Length(REFERENCE_BYTES_MAX)]
+Reason = Annotated[str, Length(REASON_BYTES_MAX, 1)]
 WhTuple = Annotated[tuple[int, ...], Length(INTERVALS_PER_REPORT_MAX, 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class LotId:
-    """What one production interval of one meter minted. The first version is 1."""
+    """What one production interval of one meter minted. The first version is 1; a correction makes the next."""
 
     meter: MeterId
     start_ms: int
-    version: Annotated[int, Bounds(1, 2**31)]
+    version: Annotated[int, Bounds(1, VERSION_MAX)]
 
     def __str__(self) -> str:
         return f"{self.meter.hex()}:{self.start_ms}:{self.version}"
@@ -69,19 +68,13 @@ class SliceRef:
     def __str__(self) -> str:
         return f"{self.lot} [{self.first_wh}, {self.end_wh})"
 
+    @property
+    def wh(self) -> int:
+        """How much it is."""
+        return self.end_wh - self.first_wh
+
 
 SliceRefs = Annotated[tuple[SliceRef, ...], Length(SLICES_PER_TRANSACTION_MAX, 1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A range of a lot. ``reference``: the claim, offer or escrow that has it; empty while active."""
-
-    first_wh: int
-    end_wh: int
-    holder: Address
-    status: SliceStatus
-    reference: Annotated[bytes, Length(16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +92,28 @@ class Mint:
 
 
 @dataclass(frozen=True, slots=True)
+class Reissue:
+    """A lot that a correction minted. ``predecessor``: the version of the lot it stands for, 0 if there was none."""
+
+    site: SiteId
+    technology: Technology
+    zone: Zone
+    interval_s: int
+    wh: int
+    shares: Shares
+    predecessor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """That a lot should never have been, and why."""
+
+    reason: Reason
+    withdrawn_by: Address
+    withdrawn_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class LotSlices:
     """The slices of a lot that was touched, in order."""
 
@@ -107,7 +122,7 @@ class LotSlices:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What is known of a lot, whoever holds it."""
+    """What is known of a lot, whoever holds it. ``predecessor`` is 0 for a lot that stands for no other."""
 
     lot: LotId
     site: bytes
@@ -117,6 +132,7 @@ class Lot:
     interval_s: int
     wh: int
     shares: tuple[tuple[Address, int], ...]
+    predecessor: int = 0
 
     @property
     def end_ms(self) -> int:
@@ -124,8 +140,10 @@ class Lot:
         return self.start_ms + self.interval_s * 1_000
 
 
-MINTS: Table[Mint] = Table("lm", Mint, missing="lot_unknown")  # meter, start of the report
+MINTS: Table[Mint] = Table("lm", Mint, missing="lot_unknown")  # meter, start of the report: lots of version 1
+REISSUES: Table[Reissue] = Table("lr", Reissue, missing="lot_unknown")  # meter, start of the lot, version ≥ 2
 SLICES: Table[LotSlices] = Table("ls", LotSlices, missing="lot_unknown")  # meter, start of the lot, version
+WITHDRAWALS: Table[Withdrawal] = Table("lw", Withdrawal, missing="lot_not_withdrawn")  # meter, start, version
 
 
 @event("energy.minted")
@@ -155,6 +173,52 @@ class EnergyMoved(Event):
     reference: Reference
 
 
+@event("energy.reserved")
+@dataclass(frozen=True, slots=True)
+class EnergyReserved(Event):
+    """A range of a lot is set aside for what ``reference`` names."""
+
+    lot: LotId
+    first_wh: int
+    end_wh: int
+    holder: Address
+    reference: Annotated[bytes, Length(16)]
+
+
+@event("energy.released")
+@dataclass(frozen=True, slots=True)
+class EnergyReleased(Event):
+    """A range of a lot is no longer set aside; when it was sold, ``energy.moved`` follows."""
+
+    lot: LotId
+    first_wh: int
+    end_wh: int
+    holder: Address
+    reference: Annotated[bytes, Length(16)]
+
+
+@event("energy.lot_withdrawn")
+@dataclass(frozen=True, slots=True)
+class LotWithdrawn(Event):
+    """A lot should never have been: what was not used of it is withdrawn, as the events that follow say."""
+
+    lot: LotId
+    wh: int
+    reason: Reason
+
+
+@event("energy.withdrawn")
+@dataclass(frozen=True, slots=True)
+class EnergyWithdrawn(Event):
+    """A range of a lot is nobody's to use; ``was_reserved`` if it had been set aside."""
+
+    lot: LotId
+    first_wh: int
+    end_wh: int
+    holder: Address
+    was_reserved: bool
+
+
 def mint(
     state: State, meter: bytes, site_id: bytes, site: Site, *, start_ms: int, interval_s: int, wh: tuple[int, ...]
 ) -> None:
@@ -167,14 +231,28 @@ def mint(
     state.emit(EnergyMinted(meter, site_id, start_ms, interval_s, FIRST_VERSION, wh, site.shares))
 
 
+def reissue(state: State, lot: LotId, record: Reissue) -> None:
+    """Mint the lot of a corrected interval, to the shareholders that ``record`` names."""
+    assert lot.version > FIRST_VERSION, lot
+    assert find_lot(state, lot) is None, "a lot is minted once"
+    REISSUES.put(state, lot.meter, lot.start_ms, lot.version, value=record)
+    state.emit(
+        EnergyMinted(
+            lot.meter, record.site, lot.start_ms, record.interval_s, lot.version, (record.wh,), record.shares
+        )
+    )
+
+
 def find_lot(state: State, lot: LotId) -> Lot | None:
     """A lot by its id, or None if no such interval was minted."""
+    if lot.version != FIRST_VERSION:
+        return _find_reissued(state, lot)
     found = MINTS.find_floor(state, lot.meter, lot.start_ms)
     if found is None:
         return None
     record = found[1]
     index, rest = divmod(lot.start_ms - record.start_ms, record.interval_s * 1_000)
-    if rest or index >= len(record.wh) or record.wh[index] == 0 or lot.version != record.version:
+    if rest or index >= len(record.wh) or record.wh[index] == 0:
         return None
     return Lot(
         lot,
@@ -188,36 +266,41 @@ def find_lot(state: State, lot: LotId) -> Lot | None:
     )
 
 
+def _find_reissued(state: State, lot: LotId) -> Lot | None:
+    found = REISSUES.find(state, lot.meter, lot.start_ms, lot.version)
+    if found is None:
+        return None
+    return Lot(
+        lot,
+        found.site,
+        found.technology,
+        found.zone,
+        lot.start_ms,
+        found.interval_s,
+        found.wh,
+        found.shares,
+        found.predecessor,
+    )
+
+
+def find_latest_lot(state: State, meter: bytes, start_ms: int) -> Lot | None:
+    """The newest lot of an interval, withdrawn or not, or None if the interval never minted any."""
+    found = REISSUES.find_floor(state, meter, start_ms, VERSION_MAX)
+    version = FIRST_VERSION if found is None else int.from_bytes(found[0][-8:], "big")
+    return find_lot(state, LotId(meter, start_ms, version))
+
+
+def is_withdrawn(state: State, lot: LotId) -> bool:
+    """Whether a lot was withdrawn or superseded; parts of it may have been used before."""
+    return WITHDRAWALS.find(state, lot.meter, lot.start_ms, lot.version) is not None
+
+
 def get_lot(state: State, lot: LotId) -> Lot:
     """A lot by its id. Raises ``RuleViolated`` (``lot_unknown``)."""
     found = find_lot(state, lot)
     if found is None:
         raise RuleViolated("lot_unknown", lot)
     return found
-
-
-def split_by_shares(wh: int, shares: Sequence[tuple[Address, int]]) -> list[int]:
-    """Parts of ``wh`` in proportion to the weights, by largest remainder; equal remainders go by order.
-
-    The parts are in the order of the shares and sum exactly to ``wh``.
-    """
-    total = sum(weight for _, weight in shares)
-    parts = [wh * weight // total for _, weight in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda index: -(wh * shares[index][1] % total))
-    for index in by_remainder[: wh - sum(parts)]:
-        parts[index] += 1
-    return parts
-
-
-def make_first_slices(wh: int, shares: Sequence[tuple[Address, int]]) -> tuple[Slice, ...]:
-    """The slices of a lot as it is minted; a shareholder whose part is 0 Wh gets none."""
-    slices: list[Slice] = []
-    first_wh = 0
-    for (holder, _), part_wh in zip(shares, split_by_shares(wh, shares), strict=True):
-        if part_wh:
-            slices.append(Slice(first_wh, first_wh + part_wh, holder, SliceStatus.ACTIVE, b""))
-            first_wh += part_wh
-    return tuple(slices)
 
 
 def get_slices(state: State, lot: LotId) -> tuple[Slice, ...]:
@@ -245,31 +328,76 @@ def move(state: State, ref: SliceRef, *, owner: Address, to: Address, reference:
     """Give active watt-hours to another holder, and say so. Raises ``RuleViolated`` or ``NotPermitted``."""
     check_not_frozen(state, owner)
     check_not_frozen(state, to)
-    _change(state, ref, owner=owner, before=SliceStatus.ACTIVE, after=(to, SliceStatus.ACTIVE, b""), time_ms=time_ms)
+    _change(state, ref, owner=owner, to=to, tag="energy.transfer", time_ms=time_ms)
     state.emit(EnergyMoved(ref.lot, ref.first_wh, ref.end_wh, owner, to, reference))
 
 
 def reserve(state: State, ref: SliceRef, *, owner: Address, reference: bytes, time_ms: int) -> None:
-    """Set active watt-hours aside for an offer or an escrow, which ``reference`` names."""
+    """Set active watt-hours aside for an offer, which ``reference`` names."""
     assert reference, "a reserved slice names its reason"
     check_not_frozen(state, owner)
-    after = (owner, SliceStatus.RESERVED, reference)
-    _change(state, ref, owner=owner, before=SliceStatus.ACTIVE, after=after, time_ms=time_ms)
+    _change(state, ref, owner=owner, to=owner, tag="offer.open", time_ms=time_ms, after_reference=reference)
+    state.emit(EnergyReserved(ref.lot, ref.first_wh, ref.end_wh, owner, reference))
 
 
 def release(state: State, ref: SliceRef, *, owner: Address, reference: bytes) -> None:
     """Make reserved watt-hours active again; neither a freeze nor expiry holds that up."""
-    after = (owner, SliceStatus.ACTIVE, b"")
-    _change(
-        state, ref, owner=owner, before=SliceStatus.RESERVED, after=after, time_ms=None, expected_reference=reference
-    )
+    _change(state, ref, owner=owner, to=owner, tag="offer.cancel", time_ms=None, before_reference=reference)
+    state.emit(EnergyReleased(ref.lot, ref.first_wh, ref.end_wh, owner, reference))
+
+
+def deliver(
+    state: State, ref: SliceRef, *, owner: Address, to: Address, reference: bytes, text: str, time_ms: int
+) -> None:
+    """Give reserved watt-hours to whoever accepted the offer that ``reference`` names, and say so."""
+    check_not_frozen(state, owner)
+    check_not_frozen(state, to)
+    _change(state, ref, owner=owner, to=to, tag="offer.accept", time_ms=time_ms, before_reference=reference)
+    state.emit(EnergyReleased(ref.lot, ref.first_wh, ref.end_wh, owner, reference))
+    state.emit(EnergyMoved(ref.lot, ref.first_wh, ref.end_wh, owner, to, text))
 
 
 def claim(state: State, ref: SliceRef, *, owner: Address, reference: bytes, time_ms: int) -> Lot:
     """Cancel active watt-hours for the claim that ``reference`` names; they never move again."""
     check_not_frozen(state, owner)
-    after = (owner, SliceStatus.CLAIMED, reference)
-    return _change(state, ref, owner=owner, before=SliceStatus.ACTIVE, after=after, time_ms=time_ms)
+    return _change(
+        state, ref, owner=owner, to=owner, tag="energy.claim", time_ms=time_ms, after_reference=reference
+    )
+
+
+def charge(state: State, ref: SliceRef, *, owner: Address, reference: bytes, time_ms: int) -> Lot:
+    """Cancel active watt-hours for the charge record that ``reference`` names; they went into a storage."""
+    check_not_frozen(state, owner)
+    return _change(
+        state, ref, owner=owner, to=owner, tag="storage.charge", time_ms=time_ms, after_reference=reference
+    )
+
+
+def withdraw(state: State, lot_id: LotId, withdrawal: Withdrawal, *, tag: str) -> tuple[Slice, ...]:
+    """Withdraw what was not used of a lot; the answer is its slices as they were. A freeze does not hold it up.
+
+    Raises ``RuleViolated`` (``lot_unknown``, ``lot_already_withdrawn``). Whoever calls sees to the offers and claims
+    that the slices name.
+    """
+    lot = get_lot(state, lot_id)
+    if is_withdrawn(state, lot_id):
+        raise RuleViolated("lot_already_withdrawn", lot_id)
+    before = _get_slices(state, lot)
+    WITHDRAWALS.put(state, lot_id.meter, lot_id.start_ms, lot_id.version, value=withdrawal)
+    state.emit(LotWithdrawn(lot_id, lot.wh, withdrawal.reason))
+    after: list[Slice] = []
+    for one in before:
+        status = SLICE_TRANSITIONS.get((one.status, tag))
+        if status is None:
+            after.append(one)
+            continue
+        after.append(replace(one, status=status, reference=b""))
+        was_reserved = one.status is SliceStatus.RESERVED
+        state.emit(EnergyWithdrawn(lot_id, one.first_wh, one.end_wh, one.holder, was_reserved))
+    slices = merge_equal(after)
+    assert is_partition(slices, lot.wh), f"the slices of {lot_id} no longer partition it"
+    SLICES.put(state, lot_id.meter, lot_id.start_ms, lot_id.version, value=LotSlices(slices))
+    return before
 
 
 def _get_slices(state: State, lot: Lot) -> tuple[Slice, ...]:
@@ -282,10 +410,11 @@ def _change(
     ref: SliceRef,
     *,
     owner: Address,
-    before: SliceStatus,
-    after: tuple[Address, SliceStatus, bytes],
+    to: Address,
+    tag: str,
     time_ms: int | None,
-    expected_reference: bytes = b"",
+    before_reference: bytes = b"",
+    after_reference: bytes = b"",
 ) -> Lot:
     """Replace [first, end) by one slice. ``time_ms`` None: also after the lot expired."""
     lot = get_lot(state, ref.lot)
@@ -294,14 +423,14 @@ def _change(
     if ref.end_wh > lot.wh:
         raise RuleViolated("range_outside_lot", f"{ref} of {lot.wh} Wh")
     slices = _get_slices(state, lot)
-    left = bisect_right(slices, ref.first_wh, key=_get_end_wh)
-    right = left
+    left = right = bisect_right(slices, ref.first_wh, key=_get_end_wh)
+    status = SliceStatus.ACTIVE
     while right < len(slices) and slices[right].first_wh < ref.end_wh:
-        _check_slice(slices[right], ref, owner=owner, status=before, reference=expected_reference)
+        status = _check_slice(slices[right], ref, owner=owner, tag=tag, reference=before_reference)
         right += 1
     if time_ms is not None and is_expired(state, lot, time_ms=time_ms):
         raise RuleViolated("lot_expired", ref)
-    changed = _replace_range(slices, left, right, Slice(ref.first_wh, ref.end_wh, *after))
+    changed = replace_range(slices, left, right, Slice(ref.first_wh, ref.end_wh, to, status, after_reference))
     if len(changed) > max(LOT_SLICES_MAX, len(slices)):
         raise RuleViolated("lot_too_fragmented", f"{ref.lot}: {LOT_SLICES_MAX} slices")
     assert is_partition(changed, lot.wh), f"the slices of {ref.lot} no longer partition it"
@@ -309,46 +438,27 @@ def _change(
     return lot
 
 
-def _check_slice(one: Slice, ref: SliceRef, *, owner: Address, status: SliceStatus, reference: bytes) -> None:
+_REFUSALS: Final[Mapping[SliceStatus, str]] = {
+    SliceStatus.ACTIVE: "slice_not_reserved",
+    SliceStatus.RESERVED: "slice_reserved",
+    SliceStatus.WITHDRAWN: "slice_withdrawn",
+}
+
+
+def _check_slice(one: Slice, ref: SliceRef, *, owner: Address, tag: str, reference: bytes) -> SliceStatus:
+    """The status that follows. Raises ``RuleViolated``."""
     if one.status is SliceStatus.CLAIMED:
         raise RuleViolated("slice_already_claimed", ref)
+    if one.status is SliceStatus.CHARGED:
+        raise RuleViolated("slice_already_charged", ref)
     if one.holder != owner:
         raise RuleViolated("slice_not_held", f"{ref} is not held by {format_address(owner)}")
-    if one.status is not status:
-        reason = {SliceStatus.RESERVED: "slice_reserved", SliceStatus.WITHDRAWN: "slice_withdrawn"}
-        raise RuleViolated(reason.get(one.status, "slice_not_reserved"), ref)
+    status = SLICE_TRANSITIONS.get((one.status, tag))
+    if status is None:
+        raise RuleViolated(_REFUSALS[one.status], ref)
     if one.reference != reference:
         raise RuleViolated("slice_reserved_for_another", ref)
-
-
-def _replace_range(slices: tuple[Slice, ...], left: int, right: int, new: Slice) -> tuple[Slice, ...]:
-    """``slices[left:right]`` cover ``new``: cut what sticks out, put ``new`` in, merge what became equal."""
-    parts: list[Slice] = [] if left == 0 else [slices[left - 1]]
-    if slices[left].first_wh < new.first_wh:
-        parts.append(replace(slices[left], end_wh=new.first_wh))
-    parts.append(new)
-    if slices[right - 1].end_wh > new.end_wh:
-        parts.append(replace(slices[right - 1], first_wh=new.end_wh))
-    if right < len(slices):
-        parts.append(slices[right])
-    merged = [parts[0]]
-    for part in parts[1:]:
-        last = merged[-1]
-        if (part.holder, part.status, part.reference) == (last.holder, last.status, last.reference):
-            merged[-1] = replace(last, end_wh=part.end_wh)
-        else:
-            merged.append(part)
-    return slices[: max(left - 1, 0)] + tuple(merged) + slices[right + 1 :]
-
-
-def is_partition(slices: Sequence[Slice], wh: int) -> bool:
-    """Whether slices cover [0, ``wh``) in order, without gap, overlap or empty slice."""
-    return (
-        slices[0].first_wh == 0
-        and slices[-1].end_wh == wh
-        and all(one.end_wh == after.first_wh for one, after in pairwise(slices))
-        and all(one.first_wh < one.end_wh for one in slices)
-    )
+    return status
 
 
 def _get_end_wh(one: Slice) -> int:

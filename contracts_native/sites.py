@@ -1,6 +1,7 @@
 """Sites: places that produce, store or consume.
 
-Owns what is known of a site: its owner, its utility, its grid zone, and the shares in which its lots are minted.
+Owns what is known of a site, now and at each time before: its owner, its utility, its grid zone, and the shares in
+which its lots are minted. What changes them stands in amendments.py, since it looks at the site's meters.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ SHAREHOLDERS_MAX: Final = 256  # below the slices that a lot may have, so that e
 DOCUMENT_BYTES_MAX: Final = 64
 CAPACITY_W_MAX: Final = 10**12
 INSTANT_MS_MAX: Final = 2**53
+PER_MILLE: Final = 1_000
+STORAGE_EFFICIENCY_PER_MILLE: Final = 850  # of a site until it is amended; lithium cells with their converters
 
 
 class Technology(enum.StrEnum):
@@ -41,13 +44,18 @@ SiteId = Annotated[bytes, Length(16, 16)]
 Zone = Annotated[str, Length(ZONE_BYTES_MAX, 1)]
 CapacityW = Annotated[int, Bounds(1, CAPACITY_W_MAX)]
 InstantMs = Annotated[int, Bounds(0, INSTANT_MS_MAX)]
+EfficiencyPerMille = Annotated[int, Bounds(1, PER_MILLE)]
 DocumentRef = Annotated[bytes, Length(DOCUMENT_BYTES_MAX, 1)]
 Shares = Annotated[tuple[tuple[Address, int], ...], Length(SHAREHOLDERS_MAX, 1)]  # holder, weight ≥ 1
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place. ``shares`` says to whom its lots are minted, in proportion to the weights."""
+    """A place. ``shares`` says to whom its lots are minted, in proportion to the weights.
+
+    ``since_ms``: from when on this is so; what was before stands in ``PAST_SITES``. ``efficiency_per_mille``: the most
+    that a storage gives back of what went in.
+    """
 
     owner: Address
     utility: Address
@@ -58,6 +66,8 @@ class Site:
     commissioned_ms: InstantMs
     design_document: DocumentRef | None
     shares: Shares
+    since_ms: InstantMs
+    efficiency_per_mille: EfficiencyPerMille
 
 
 SITES: Table[Site] = Table("si", Site, missing="site_unknown", is_hot=True)
@@ -80,6 +90,15 @@ class SiteRegistered(Event):
 def get_site(state: State, site: bytes) -> Site:
     """A registered site. Raises ``RuleViolated`` (``site_unknown``)."""
     return SITES.get(state, site)
+
+
+def get_site_at(state: State, site_id: bytes, instant_ms: int) -> Site:
+    """A site as it was at a time. Raises ``RuleViolated`` (``site_unknown``)."""
+    site = SITES.get(state, site_id)
+    if instant_ms >= site.since_ms:
+        return site
+    found = PAST_SITES.find_above(state, site_id, instant_ms)
+    return site if found is None else found[1]
 
 
 @transaction("site.register", roles=(Role.UTILITY,))
@@ -108,6 +127,8 @@ class RegisterSite(Payload):
             self.commissioned_ms,
             self.design_document,
             shares=((self.owner, 1),),
+            since_ms=self.commissioned_ms,
+            efficiency_per_mille=STORAGE_EFFICIENCY_PER_MILLE,
         )
         SITES.put(state, site_id, value=site)
         state.emit(

@@ -23,7 +23,7 @@ from ledger.block import (
 from ledger.errors import NotAdmitted, Rejected, RuleViolated
 from ledger.parameters import get_parameters
 from ledger.primitives import Hash, PublicKey
-from ledger.receipt import Event, Receipt, compute_events_root
+from ledger.receipt import Event, Receipt, compute_event_leaves, compute_events_root
 from ledger.state import State
 from ledger.state_root import StateTree, StateUpdate
 from ledger.storage import TRANSACTION_IDS, Reader
@@ -76,6 +76,7 @@ class Executed:
     body: bytes
     transactions: tuple[Transaction, ...]
     receipts: tuple[Receipt, ...]
+    event_leaves: tuple[tuple[bytes, ...], ...]  # of each transaction
     changes: dict[bytes, bytes | None]
     hot_changes: dict[bytes, object | None]
     tree_update: StateUpdate
@@ -123,7 +124,8 @@ def build_block(
     raws = tuple(tx.raw for tx in taken)
     changes = state.compute_changes()
     update = chain.tree.prepare(changes)
-    header = _make_header(chain.parent, context, proposer, raws, receipts, state_root=update.root)
+    leaves = compute_event_leaves(receipts)
+    header = _make_header(chain.parent, context, proposer, raws, leaves, state_root=update.root)
     block = Block(header, raws)
     executed = Executed(
         block,
@@ -131,6 +133,7 @@ def build_block(
         encode_block(block),
         tuple(taken),
         tuple(receipts),
+        leaves,
         changes,
         state.get_hot_changes(),
         update,
@@ -161,8 +164,9 @@ def execute_block(
         receipts.append(Receipt(tx.tx_id, execute_transaction(state, tx, chain.table, context, index=index)))
     changes = state.compute_changes()
     update = chain.tree.prepare(changes)
+    leaves = compute_event_leaves(receipts)
     expected = _make_header(
-        chain.parent, context, block.header.proposer, block.transactions, receipts, state_root=update.root
+        chain.parent, context, block.header.proposer, block.transactions, leaves, state_root=update.root
     )
     if block.header != expected:
         raise RuleViolated("block_roots_wrong", _name_difference(block.header, expected))
@@ -172,6 +176,7 @@ def execute_block(
         body,
         transactions,
         tuple(receipts),
+        leaves,
         changes,
         state.get_hot_changes(),
         update,
@@ -224,7 +229,7 @@ def _make_header(
     context: BlockContext,
     proposer: PublicKey,
     raws: tuple[bytes, ...],
-    receipts: list[Receipt],
+    event_leaves: tuple[tuple[bytes, ...], ...],
     *,
     state_root: Hash,
 ) -> Header:
@@ -237,7 +242,7 @@ def _make_header(
         proposer=proposer,
         transactions_count=len(raws),
         transactions_root=compute_transactions_root(raws),
-        events_root=compute_events_root(receipts),
+        events_root=compute_events_root(event_leaves),
         state_root=state_root,
         validators_hash=parent.next_validators_hash,
         next_validators_hash=parent.next_validators_hash,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, TypeVar, cast
 
 from ledger.encoding import Plain, decode, encode
@@ -58,32 +59,54 @@ def to_json(one: Event) -> Json:
     return {"event": one.name, **cast("dict[str, Json]", get_codec(type(one)).to_json(one))}
 
 
-def compute_event_leaves(receipts: Iterable[Receipt]) -> list[bytes]:
-    """The leaves of a block's events tree: (transaction index, event), canonical."""
-    return [encode((index, to_plain(one))) for index, receipt in enumerate(receipts) for one in receipt.events]
+def compute_event_leaves(receipts: Iterable[Receipt]) -> tuple[tuple[bytes, ...], ...]:
+    """For each transaction the leaves of its events in the block's events tree: (transaction index, event)."""
+    return tuple(
+        tuple([encode((index, to_plain(one))) for one in receipt.events]) for index, receipt in enumerate(receipts)
+    )
 
 
-def compute_events_root(receipts: Iterable[Receipt]) -> Hash:
-    """RFC 6962 root of the block's events."""
-    return compute_root(compute_event_leaves(receipts))
+def compute_events_root(leaves: Iterable[Iterable[bytes]]) -> Hash:
+    """RFC 6962 root of the block's events, from each transaction's leaves."""
+    return compute_root(list(chain.from_iterable(leaves)))
 
 
-def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
-    """The stored form of a block's receipts."""
-    return encode(tuple((receipt.tx_id, tuple(map(to_plain, receipt.events))) for receipt in receipts))
+def encode_receipts(receipts: Iterable[Receipt], leaves: Iterable[tuple[bytes, ...]]) -> bytes:
+    """The stored form of a block's receipts: each transaction's id and leaves."""
+    return encode(tuple((receipt.tx_id, mine) for receipt, mine in zip(receipts, leaves, strict=True)))
 
 
 def decode_receipts(raw: bytes, kinds: EventKinds) -> tuple[Receipt, ...]:
     """The receipts of a block as they were stored. Raises ``CorruptStore``."""
+    return tuple(_decode_receipt(plain, kinds) for plain in _decode_stored(raw))
+
+
+def decode_receipt_at(raw: bytes, index: int, kinds: EventKinds) -> Receipt:
+    """One of the receipts of a block as they were stored. Raises ``CorruptStore``."""
+    stored = _decode_stored(raw)
+    if not 0 <= index < len(stored):
+        raise CorruptStore(f"receipts: {len(stored)}, none at {index}")
+    return _decode_receipt(stored[index], kinds)
+
+
+def _decode_stored(raw: bytes) -> tuple[Plain, ...]:
     try:
-        return tuple(
-            Receipt(Hash(tx_id), tuple(_decode_event(one, kinds) for one in events))
-            for tx_id, events in cast("tuple[tuple[bytes, tuple[Plain, ...]], ...]", decode(raw))
-        )
+        stored = decode(raw)
+    except Malformed as error:
+        raise CorruptStore(f"receipts: {error}") from error
+    if not isinstance(stored, tuple):
+        raise CorruptStore("receipts: not an array")
+    return stored
+
+
+def _decode_receipt(plain: Plain, kinds: EventKinds) -> Receipt:
+    try:
+        tx_id, leaves = cast("tuple[bytes, tuple[bytes, ...]]", plain)
+        return Receipt(Hash(tx_id), tuple(_decode_event(leaf, kinds) for leaf in leaves))
     except (Malformed, ValueError, TypeError, KeyError) as error:
         raise CorruptStore(f"receipts: {error}") from error
 
 
-def _decode_event(plain: Plain, kinds: EventKinds) -> Event:
-    name, values = cast("tuple[str, Plain]", plain)
+def _decode_event(leaf: bytes, kinds: EventKinds) -> Event:
+    _, (name, values) = cast("tuple[int, tuple[str, Plain]]", decode(leaf))
     return cast(Event, get_codec(kinds[name]).from_plain(values))

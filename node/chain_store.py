@@ -19,7 +19,7 @@ from ledger.execution import Executed
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import VALIDATORS, GenesisDocument, compute_genesis_changes, make_genesis_header
 from ledger.primitives import Hash
-from ledger.receipt import Receipt, decode_receipts, encode_receipts
+from ledger.receipt import Receipt, decode_receipt_at, decode_receipts, encode_receipts
 from ledger.state import State
 from ledger.state_root import StateTree
 from ledger.storage import (
@@ -77,7 +77,7 @@ def compute_genesis_batch(document: GenesisDocument, table: TransactionTable) ->
         GENESIS_KEY: encode(to_plain(document)),
         BLOCKS + format_height(0): encode_block(Block(header, ())),
         BLOCK_IDS + compute_block_id(header): format_height(0),
-        RECEIPTS + format_height(0): encode_receipts(()),
+        RECEIPTS + format_height(0): encode_receipts((), ()),
         HEAD_KEY: format_height(0),
     }
 
@@ -92,7 +92,7 @@ def compute_block_batch(
     batch.update(index_changes)
     batch[BLOCKS + key] = executed.body
     batch[CERTIFICATES + key] = encode_message(certificate)
-    batch[RECEIPTS + key] = encode_receipts(executed.receipts)
+    batch[RECEIPTS + key] = encode_receipts(executed.receipts, executed.event_leaves)
     batch[BLOCK_IDS + executed.block_id] = key
     batch[HEAD_KEY] = key
     for index, tx in enumerate(executed.transactions):
@@ -188,6 +188,14 @@ def get_transaction(reader: Reader, place: TransactionPlace, table: TransactionT
     if block is None:
         raise CorruptStore(f"block {place.height} is missing")
     return decode_transaction(block.transactions[place.index], table)
+
+
+def get_receipt(reader: Reader, place: TransactionPlace, table: TransactionTable) -> Receipt:
+    """What a committed transaction did."""
+    raw = reader.get(RECEIPTS + format_height(place.height))
+    if raw is None:
+        raise CorruptStore(f"receipts of block {place.height} are missing")
+    return decode_receipt_at(raw, place.index, table.events)
 
 
 def get_receipts(reader: Reader, height: int, table: TransactionTable) -> tuple[Receipt, ...]:

@@ -26,10 +26,11 @@ from contracts_native.bills import BillIssued
 from contracts_native.claims import EnergyClaimed
 from contracts_native.credits import RedemptionRequested
 from contracts_native.escrow import EscrowLocked
-from contracts_native.lots import EnergyMinted, EnergyMoved, LotId, split_by_shares
+from contracts_native.lots import EnergyMinted, EnergyMoved, LotId
 from contracts_native.meters import Channel, MeterRegistered
 from contracts_native.readings import Flag, ReadingAccepted
 from contracts_native.sites import SiteRegistered
+from contracts_native.slices import split_by_shares
 from ledger.block import Header
 from ledger.encoding import decode, encode
 from ledger.primitives import ADDRESS_BYTES, Address

@@ -383,8 +383,7 @@ class Runtime:
         if place is None:
             self._waiters.setdefault(admission.tx_id, []).append(future)
         else:
-            receipts = chain_store.get_receipts(self._parts.store, place.height, self._parts.table)
-            events = receipts[place.index].events
+            events = chain_store.get_receipt(self._parts.store, place, self._parts.table).events
             future.set_result(Outcome(admission.tx_id, None, place.height, place.index, events))
         return future
 

@@ -14,10 +14,11 @@ from typing import Final, cast
 
 from contracts_native import bills, credits, escrow
 from contracts_native.claims import CLAIMED
-from contracts_native.lots import MINTS, SLICES, Mint, SliceStatus, is_partition
+from contracts_native.lots import MINTS, SLICES, Mint
 from contracts_native.meters import METERS, Channel
 from contracts_native.readings import REPORTS, IntervalState, ReportRecord, get_interval_state
 from contracts_native.sites import SITES
+from contracts_native.slices import SliceStatus, is_partition
 from ledger.block import Header
 from ledger.fields import Json
 from ledger.parameters import get_parameters

@@ -10,14 +10,14 @@ from typing import cast
 
 from consensus.messages import CommitCertificate
 from ledger.block import Block, Header, compute_block_id
-from ledger.encoding import Plain, decode, encode
+from ledger.encoding import Plain, decode
 from ledger.errors import Malformed, Rejected
 from ledger.fields import Json, to_json
 from ledger.genesis import VALIDATORS
 from ledger.merkle import compute_inclusion_proof
 from ledger.parameters import get_parameters
 from ledger.primitives import HASH_BYTES, Hash, compute_address, format_address
-from ledger.receipt import Receipt, decode_receipts
+from ledger.receipt import Receipt
 from ledger.receipt import to_json as event_to_json
 from ledger.storage import RECEIPTS, STATE, format_height
 from ledger.transaction import transaction_to_json
@@ -35,7 +35,7 @@ def chain_block(view: View, *, height: int | None = None, block_id: str | None =
         if height is None:
             raise NotFound("block_not_found", block_id)
     block = _get_block(view, _read_height(view, height))
-    tx_ids: list[Json] = [tx_id.hex() for tx_id, _ in _read_plain_receipts(view, block.header.height)]
+    tx_ids: list[Json] = [tx_id.hex() for tx_id in _read_tx_ids(view, block.header.height)]
     return {**_show_place(view, block.header), "tx_ids": tx_ids}
 
 
@@ -144,8 +144,7 @@ def read_tx_id(text: str) -> Hash:
 
 def read_receipt(view: View, place: chain_store.TransactionPlace) -> Receipt:
     """The receipt of one committed transaction, without making objects of its whole block's events."""
-    plain = _read_plain_receipts(view, place.height)[place.index]
-    return decode_receipts(encode((plain,)), view.table.events)[0]
+    return chain_store.get_receipt(view.reader, place, view.table)
 
 
 def show_header(header: Header) -> JsonObject:
@@ -164,11 +163,11 @@ def show_certificate(certificate: CommitCertificate) -> JsonObject:
     }
 
 
-def _read_plain_receipts(view: View, height: int) -> tuple[tuple[bytes, Plain], ...]:
-    """(Transaction id, events in their plain form) of a block that must be there."""
+def _read_tx_ids(view: View, height: int) -> list[bytes]:
+    """The ids of a block's transactions, as they stand in its receipts."""
     raw = view.reader.get(RECEIPTS + format_height(height))
     assert raw is not None, "a block is written with its receipts"
-    return cast("tuple[tuple[bytes, Plain], ...]", decode(raw))
+    return [tx_id for tx_id, _ in cast("tuple[tuple[bytes, Plain], ...]", decode(raw))]
 
 
 def _read_height(view: View, height: int | None) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from contracts_native.claims import CLAIMS, Claim, ClaimStatus
-from contracts_native.lots import Lot, Slice, SliceStatus, get_slices_at
+from contracts_native.lots import Lot, get_slices_at
 from contracts_native.sites import Technology
+from contracts_native.slices import Slice, SliceStatus
 from ledger.errors import Rejected
 from ledger.fields import Json, to_json
 from ledger.parameters import get_parameters

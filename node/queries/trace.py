@@ -13,9 +13,10 @@ from itertools import islice
 from typing import Final
 
 from contracts_native.claims import SCORE_SCALE, EnergyClaimed, compute_matching_score
-from contracts_native.lots import EnergyMoved, LotId, make_first_slices
+from contracts_native.lots import EnergyMoved, LotId
 from contracts_native.meters import Channel, find_channel
 from contracts_native.readings import IntervalState, find_report_at
+from contracts_native.slices import make_first_slices
 from ledger.errors import Malformed, Rejected
 from ledger.fields import Json
 from ledger.primitives import Address, Hash, format_address, parse_address

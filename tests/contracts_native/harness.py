@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from contracts_native.claims import CLAIMED
-from contracts_native.lots import MINTS, LotId, SliceStatus, get_slices, is_partition
+from contracts_native.lots import MINTS, LotId, get_slices
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.participants import PARTICIPANTS, Role, get_participant
 from contracts_native.readings import REPORTS, Flag, Report, SubmitReadings, find_report_at, make_report_message
 from contracts_native.sites import RegisterSite, Technology
+from contracts_native.slices import SliceStatus, is_partition
 from contracts_native.table import load_table
 from ledger.errors import Rejected
 from ledger.execution import execute_transaction
@@ -28,7 +29,7 @@ from ledger.fields import get_codec
 from ledger.genesis import GenesisDocument, GenesisParticipant, GenesisValidator, compute_genesis_changes
 from ledger.parameters import Parameters
 from ledger.primitives import Address, Hash, MeterKey, PublicKey, Signature, compute_address, sha256
-from ledger.receipt import Event, Receipt, decode_receipts, encode_receipts
+from ledger.receipt import Event, Receipt, compute_event_leaves, decode_receipts, encode_receipts
 from ledger.state import State
 from ledger.storage import MemoryStore
 from ledger.transaction import (
@@ -158,7 +159,7 @@ class World:
             assert self.state.compute_changes() == before
             raise
         receipts = (Receipt(tx.tx_id, events),)
-        assert decode_receipts(encode_receipts(receipts), self.table.events) == receipts
+        assert decode_receipts(encode_receipts(receipts, compute_event_leaves(receipts)), self.table.events) == receipts
         self.height += 1
         self.commit()
         return Applied(tx.tx_id, events)

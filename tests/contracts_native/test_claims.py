@@ -17,10 +17,11 @@ from contracts_native.claims import (
     get_claim,
     get_claimed_wh,
 )
-from contracts_native.lots import LotId, SliceRef, SliceStatus, TransferEnergy, get_slices
+from contracts_native.lots import LotId, SliceRef, TransferEnergy, get_slices
 from contracts_native.meters import Channel
 from contracts_native.readings import find_report_at
 from contracts_native.sites import Technology
+from contracts_native.slices import SliceStatus
 from ledger.errors import Rejected, RuleViolated
 from ledger.parameters import Parameters
 from tests.contracts_native.harness import (

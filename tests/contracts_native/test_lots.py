@@ -17,23 +17,19 @@ from contracts_native.lots import (
     EnergyMoved,
     LotId,
     LotSlices,
-    Slice,
     SliceRef,
-    SliceStatus,
     TransferEnergy,
     claim,
     find_lot,
     get_lot,
     get_slices,
     get_slices_at,
-    is_partition,
-    make_first_slices,
     move,
     release,
     reserve,
-    split_by_shares,
 )
 from contracts_native.sites import Technology
+from contracts_native.slices import Slice, SliceStatus, is_partition, make_first_slices, split_by_shares
 from ledger.errors import Malformed, NotPermitted, Rejected, RuleViolated
 from ledger.parameters import Parameters
 from ledger.primitives import Address

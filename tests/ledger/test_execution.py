@@ -12,7 +12,7 @@ from ledger.errors import NotAdmitted, NotPermitted, Rejected
 from ledger.execution import Executed, execute_block
 from ledger.parameters import Parameters
 from ledger.primitives import Hash, PublicKey
-from ledger.receipt import compute_events_root, decode_receipts, encode_receipts
+from ledger.receipt import compute_event_leaves, compute_events_root, decode_receipts, encode_receipts
 from ledger.transaction import Payload, Transaction
 from tests.ledger.toy import (
     ALICE,
@@ -100,9 +100,9 @@ def test_a_receipt_holds_the_events_in_order_and_survives_its_bytes() -> None:
     executed, _ = ToyChain().build(*notes(3))
     assert [receipt.events for receipt in executed.receipts] == [(Noted(f"note {i}", i),) for i in range(3)]
     assert [receipt.tx_id for receipt in executed.receipts] == [tx.tx_id for tx in executed.transactions]
-    assert decode_receipts(encode_receipts(executed.receipts), TABLE.events) == executed.receipts
-    assert executed.block.header.events_root == compute_events_root(executed.receipts)
-    assert executed.block.header.events_root != compute_events_root(executed.receipts[::-1])
+    assert decode_receipts(encode_receipts(executed.receipts, executed.event_leaves), TABLE.events) == executed.receipts
+    assert executed.block.header.events_root == compute_events_root(compute_event_leaves(executed.receipts))
+    assert executed.block.header.events_root != compute_events_root(compute_event_leaves(executed.receipts[::-1]))
 
 
 def test_a_known_transaction_is_not_decoded_again() -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 from consensus.messages import CommitCertificate, CommitSignature
 from contracts_native.claims import ClaimEnergy, get_claim
-from contracts_native.lots import LotId, Slice, SliceRef, SliceStatus, TransferEnergy, get_slices
+from contracts_native.lots import LotId, SliceRef, TransferEnergy, get_slices
+from contracts_native.slices import Slice, SliceStatus
 from contracts_native.table import load_table
 from ledger.execution import Chain, build_block
 from ledger.parameters import Parameters

@@ -141,7 +141,7 @@ def test_a_slice_is_typed_with_its_lot(node: FakeNode, tmp_path: Path) -> None:
     node.run_json("energy", "transfer-slices", *words, "--key", path)
     payload = get_one(node.submitted).payload
     assert isinstance(payload, TransferEnergy)
-    assert str(payload.slices[0]) == f"{'ab' * 16}/900000/1 [0, 5)"
+    assert str(payload.slices[0]) == f"{'ab' * 16}:900000:1 [0, 5)"
 
 
 @pytest.mark.parametrize("source", ["file", "-"])
@@ -210,7 +210,7 @@ def test_no_node_is_status_three(node: FakeNode) -> None:
         (["nonsense"], "No such command 'nonsense'"),
         (["credit", "nonsense"], "No such command 'nonsense'"),
         (["credit", "transfer", "--nonsense"], "No such option"),
-        (["credit", "transfer"], "Missing option '--key'"),
+        (["credit", "transfer", "--recipient", "KEY", "--amount-cents", "5"], "Missing option '--key'"),
         (["credit", "transfer", "--key", "KEY"], "Missing option '--recipient'"),
         (["credit", "transfer", "--key", "/no/such/file"], "does not exist"),
         (["credit", "transfer", "--recipient", "wp1x"], "Invalid value for '--recipient': address_invalid"),

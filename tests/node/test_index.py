@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from contracts_native.lots import EnergyMinted, LotId, SliceRef, SliceStatus, TransferEnergy, make_first_slices
+from contracts_native.lots import EnergyMinted, LotId, SliceRef, TransferEnergy
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag
+from contracts_native.slices import SliceStatus, make_first_slices
 from ledger.primitives import Address, Hash
 from ledger.receipt import Receipt
 from ledger.storage import INDEXES, MemoryStore, compute_prefix_end

@@ -59,6 +59,7 @@ from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, Powe
 
 TICK_MS: Final = 1_000
 PARENT_AGE_MS: Final = 20_000
+HOOKS: Final = ("on_sent", "on_handled", "on_decided", "on_evidence", "on_halt", "on_refused")
 PARAMETERS: Final = ConsensusParameters()
 
 
@@ -92,6 +93,7 @@ class Copy:
     engine: Engine
     is_honest: bool
     offset_ms: int  # of its clock
+    signed: set[Signature] = field(default_factory=set)  # all that its program ever signed
     frames: list[bytes] = field(default_factory=list)
     chain: list[Decide] = field(default_factory=list)
     heard: list[Message] = field(default_factory=list)
@@ -140,7 +142,7 @@ class Arena:
         self.is_healed = False
         self.highest_round = -1
         self.end_height = scenario.first_height + scenario.heights - 1
-        self.watchers: list[Watcher] = []
+        self.undecided = 0  # heights that honest copies still lack
         self.first_proposed: dict[tuple[int, int], Hash] = {}  # (height, round) → block
         self.blocks: dict[Hash, tuple[int, int, bytes]] = {}  # id → (block time, when it was made, body)
         self.said: list[SignedVote] = []  # every vote that any key ever signed and sent
@@ -152,10 +154,17 @@ class Arena:
         self._weather: Weather | None = None
         self._is_spoken: set[bytes] = set()
         self.has_slow_links = any(isinstance(move, Slow) for move in scenario.moves)
+        self._watchers: dict[str, list[Watcher]] = {name: [] for name in HOOKS}
         self.copies = self._build_copies()
+        self.undecided = scenario.heights * sum(copy.is_honest for copy in self.copies)
         self.by_number = {copy.number: copy for copy in self.copies}
         self.puppets = PuppetMaster(self)
         self._place_moves()
+
+    def watch(self, *watchers: Watcher) -> None:
+        """Show these what happens; each is asked only for what it overrides."""
+        for name, listening in self._watchers.items():
+            listening.extend(one for one in watchers if getattr(type(one), name) is not getattr(Watcher, name))
 
     # — building —
 
@@ -165,22 +174,21 @@ class Arena:
         places = [(index, index) for index in range(count) if index not in scenario.puppets]
         places += [(count + order, index) for order, index in enumerate(scenario.twins)]
         offsets = scenario.clock_offsets_ms or (0,) * count
-        return [
-            Copy(
-                number,
-                index,
-                KEYS[index].public,
-                self._build_engine(index, []),
-                index not in scenario.faulty,
-                offsets[index],
-            )
-            for number, index in places
-        ]
+        copies = []
+        for number, index in places:
+            signed: set[Signature] = set()
+            engine = self._build_engine(index, signed, [])
+            is_honest = index not in scenario.faulty
+            copies.append(Copy(number, index, KEYS[index].public, engine, is_honest, offsets[index], signed))
+        return copies
 
-    def _build_engine(self, index: int, frames: list[bytes]) -> Engine:
-        key = KEYS[index].public
-        sign = KEYS[index].sign if self._real else partial(sign_fast, key)
-        return Engine(CONTEXT, PARAMETERS, own_key=key, sign=sign, journal=replay(frames))
+    def _build_engine(self, index: int, signed: set[Signature], frames: list[bytes]) -> Engine:
+        def sign(data: bytes) -> Signature:
+            signature = self._sign(index, data)
+            signed.add(signature)
+            return signature
+
+        return Engine(CONTEXT, PARAMETERS, own_key=KEYS[index].public, sign=sign, journal=replay(frames))
 
     def _place_moves(self) -> None:
         for move in self.scenario.moves:
@@ -265,7 +273,7 @@ class Arena:
         if copy.is_up:
             return
         copy.restarts_after_healing += self.is_healed
-        copy.engine = self._build_engine(copy.index, copy.frames)
+        copy.engine = self._build_engine(copy.index, copy.signed, copy.frames)
         copy.is_up = True
         self._start_height(copy)
 
@@ -284,9 +292,9 @@ class Arena:
         for effect in effects:
             self._perform(copy, effect)
             if sender is not None and isinstance(effect, Refused):
-                for watcher in self.watchers:
+                for watcher in self._watchers["on_refused"]:
                     watcher.on_refused(sender, copy, effect)
-        for watcher in self.watchers:
+        for watcher in self._watchers["on_handled"]:
             watcher.on_handled(copy)
         state = copy.state
         if copy.is_honest and state.height == self.scenario.first_height and state.round > self.highest_round:
@@ -337,10 +345,10 @@ class Arena:
                     if other.key == peer:
                         self._serve(other, copy, Height(self.scenario.first_height + len(copy.chain)))
             case EvidenceFound():
-                for watcher in self.watchers:
+                for watcher in self._watchers["on_evidence"]:
                     watcher.on_evidence(copy, effect)
             case Halt():
-                for watcher in self.watchers:
+                for watcher in self._watchers["on_halt"]:
                     watcher.on_halt(copy, effect)
             case Refused():
                 pass  # `tell` knows whose message it was
@@ -361,11 +369,12 @@ class Arena:
         return block_id, body
 
     def _commit(self, copy: Copy, decide: Decide) -> None:
-        for watcher in self.watchers:
+        for watcher in self._watchers["on_decided"]:
             watcher.on_decided(copy, decide)
         if decide.height != self.scenario.first_height + len(copy.chain):
             return  # a peer was faster to serve it
         copy.chain.append(decide)
+        self.undecided -= copy.is_honest and len(copy.chain) <= self.scenario.heights
         life = copy.life
         self.plan(0, lambda: self._start_height(copy) if copy.is_up and copy.life == life else None)
 
@@ -398,7 +407,7 @@ class Arena:
     def _send(self, copy: Copy, parcel: Parcel) -> None:
         if isinstance(parcel.message, Status) and not (self.is_healed or self.scenario.has_gossip):
             return
-        for watcher in self.watchers:
+        for watcher in self._watchers["on_sent"]:
             watcher.on_sent(copy, parcel.message)
         if not copy.corrupt:
             self.carry(copy.number, copy.index, parcel)
@@ -448,7 +457,7 @@ class Arena:
         most = self.scenario.delay_ms_max
         if self._weather is not None:
             most = self._weather.delay_ms_max
-        return self._slow.get((sender, receiver), 0) + self.random.randint(1, most)
+        return self._slow.get((sender, receiver), 0) + 1 + int(self.random.random() * most)
 
     def _arrive(self, sender: int, copy: Copy, parcel: Parcel) -> None:
         if not copy.is_up:

@@ -312,11 +312,11 @@ class TimesRise(Judge):
 
 
 def get_own_payload(copy: Copy, message: Message) -> Prevote | Precommit | Proposal | None:
-    """What the message says in the name of this copy, if it does."""
+    """What the message says in the name of this copy, if it signed it: the word of its twin it only passes on."""
     match message:
-        case SignedVote(vote, voter, _) if voter == copy.key:
+        case SignedVote(vote, _, signature) if signature in copy.signed:
             return vote
-        case SignedProposal(proposal, proposer, _) if proposer == copy.key:
+        case SignedProposal(proposal, _, signature) if signature in copy.signed:
             return proposal
         case _:
             return None

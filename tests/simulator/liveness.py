@@ -15,6 +15,7 @@ from tests.simulator.arena import Arena, Copy
 from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, Broken, ForkNamesTheGuilty
 from tests.simulator.scenario import Crash, PowerCut, Scenario
 
+LOOK_MS: Final = 250
 SPREAD_MS: Final = 6_000  # on fast links, rounds are within one of each other by then
 FAST_MS: Final = 500
 ROUNDS_PER_VALIDATOR: Final = 3  # to decide after healing: every proposer has had three turns
@@ -26,9 +27,9 @@ def run_scenario(scenario: Scenario) -> Arena:
     arena = Arena(scenario)
     if len(scenario.faulty) > arena.validators.f:
         return _run_overrun(arena)
-    arena.watchers.extend(judge(arena) for judge in SAFETY)
+    arena.watch(*(judge(arena) for judge in SAFETY))
     _run_faults(arena)
-    if not have_all_decided(arena):
+    if arena.undecided:
         _run_healed(arena)
     judge_memory(arena)
     return arena
@@ -37,7 +38,7 @@ def run_scenario(scenario: Scenario) -> Arena:
 def _run_overrun(arena: Arena) -> Arena:
     """More than f are faulty: forks may happen, but not unnoticed."""
     fork = ForkNamesTheGuilty(arena)
-    arena.watchers.extend([*(judge(arena) for judge in SAFETY_ALWAYS), fork])
+    arena.watch(*(judge(arena) for judge in SAFETY_ALWAYS), fork)
     _run_faults(arena)
     fork.finish()
     return arena
@@ -47,13 +48,8 @@ def _run_faults(arena: Arena) -> None:
     scenario = arena.scenario
     end_ms = START_MS + scenario.faults_ms
     arena.start()
-    while arena.step(end_ms) and arena.highest_round < scenario.rounds and not have_all_decided(arena):
+    while arena.step(end_ms) and arena.highest_round < scenario.rounds and arena.undecided:
         pass
-
-
-def have_all_decided(arena: Arena) -> bool:
-    """Whether every honest node holds the heights of the scenario."""
-    return all(len(copy.chain) >= arena.scenario.heights for copy in arena.copies if copy.is_honest)
 
 
 def list_rounds(arena: Arena) -> list[int]:
@@ -70,10 +66,13 @@ def _run_healed(arena: Arena) -> None:
     rounds_max = max([0, *list_rounds(arena)]) + ROUNDS_PER_VALIDATOR * arena.scenario.validators + 2
     is_fast = arena.scenario.delay_ms_max <= FAST_MS and not arena.has_slow_links
     is_spread_judged = False
-    end_ms = healed_ms + HEALING_MS_MAX
-    while not have_all_decided(arena):
+    end_ms, next_look_ms = healed_ms + HEALING_MS_MAX, healed_ms
+    while arena.undecided:
         if not arena.step(end_ms):
             raise Broken(name_liveness(arena), f"no decision {HEALING_MS_MAX} ms after healing")
+        if arena.now_ms < next_look_ms:
+            continue
+        next_look_ms = arena.now_ms + LOOK_MS
         now = min(copy.state.height for copy in arena.copies if copy.is_honest)
         rounds = list_rounds(arena)
         if now > height:

@@ -86,26 +86,23 @@ def start(common: Common, *, validators: int, directory: Path, base_port: int, d
 
 
 async def _start(common: Common, net: Testnet, *, detach: bool) -> None:
+    told = asyncio.Event()
     try:
         await net.start()
+        if not detach:
+            # Before anything is printed: whoever reads it may answer with a signal at once.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, told.set)
         show(common, _describe(net), _format_started(net))
         if detach:
             return
         note(common, "Ctrl-C stops the network.")
-        await _wait_for_signal()
+        await told.wait()
     except (TestnetError, asyncio.CancelledError):
         await net.stop()
         raise
     stopped = await net.stop()
     note(common, f"stopped {len(stopped)} nodes")
-
-
-async def _wait_for_signal() -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
 
 
 @command.command()

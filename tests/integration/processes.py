@@ -1,0 +1,74 @@
+"""Real nodes for the integration tests: a test network in a temporary directory, and how its chain is watched.
+
+Owns the life of the processes: whatever a test does, none outlives it. Nothing sleeps; a test waits for a transaction,
+a block or the end of a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from contracts_native.credits import IssueCredits, TransferCredits
+from ledger.primitives import format_address
+from node.client import Answer, Client, Submitted
+from node.keystore import SigningKey
+from node.testnet import Testnet
+
+BLOCK_MS: Final = 100
+TIMEOUT_MS: Final = 60_000  # for what takes a second or two on an idle machine
+
+_numbers = itertools.count(1)
+
+
+class Network:
+    """A running test network with a client for each node."""
+
+    def __init__(self, net: Testnet, clients: list[Client]) -> None:
+        self.net = net
+        self.clients = clients
+        self.utility = net.load_key("utility")
+        self.consumer = net.load_key("consumer")
+
+    async def issue(self, cents: int, *, at: int = 0) -> Submitted:
+        """Pay credits in for the consumer, through node ``at``."""
+        payload = IssueCredits(self.consumer.address, cents, f"payment-{next(_numbers)}")
+        return await self.clients[at].submit(payload, key=self.utility, timeout_ms=TIMEOUT_MS)
+
+    async def transfer(self, cents: int, *, at: int = 0, wait: str = "committed") -> Submitted:
+        """Move credits from the consumer to the utility, through node ``at``."""
+        payload = TransferCredits(self.utility.address, cents, "")
+        return await self.clients[at].submit(payload, key=self.consumer, wait=wait, timeout_ms=TIMEOUT_MS)
+
+    async def wait(self, tx_id: str, *indices: int) -> list[Answer]:
+        """The transaction as these nodes have it (all, if none is named), once each has committed it."""
+        wanted = indices or range(len(self.clients))
+        return list(await asyncio.gather(*(self.clients[i].wait(tx_id, timeout_ms=TIMEOUT_MS) for i in wanted)))
+
+    async def get_roots(self, height: int) -> set[tuple[str, str]]:
+        """The block ids and state roots that the nodes have at a height: one pair, if they agree."""
+        blocks = await asyncio.gather(*(client.chain_block(height=height) for client in self.clients))
+        return {(block["block_id"], block["header"]["state_root"]) for block in blocks}
+
+    async def get_balances(self, key: SigningKey) -> set[int]:
+        """The credits of a participant, as each node knows them."""
+        holder = format_address(key.address)
+        answers = await asyncio.gather(*(client.call("credit_balance", holder=holder) for client in self.clients))
+        return {answer["balance_cents"] for answer in answers}
+
+
+@asynccontextmanager
+async def running_network(directory: Path, *, validators: int = 4) -> AsyncIterator[Network]:
+    """A network that runs; its processes are gone afterwards, orderly or by force."""
+    net = Testnet.create(directory, validators=validators, block_ms=BLOCK_MS, base_port=0)
+    try:
+        await net.start(timeout_ms=TIMEOUT_MS)
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Client(url)) for url in net.urls]
+            yield Network(net, clients)
+    finally:
+        await net.stop()
