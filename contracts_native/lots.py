@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from contracts_native.meters import MeterId
+from contracts_native.meters import REASON_BYTES_MAX, MeterId
 from contracts_native.participants import check_not_frozen
 from contracts_native.sites import Shares, Site, SiteId, Technology, Zone
 from contracts_native.slices import (
@@ -36,7 +36,6 @@ LOT_SLICES_MAX: Final = 1_024  # about 40 kB; a lot is read and written whole
 SLICES_PER_TRANSACTION_MAX: Final = 1_000
 INTERVALS_PER_REPORT_MAX: Final = 3_000  # a month of quarter-hours
 REFERENCE_BYTES_MAX: Final = 64
-REASON_BYTES_MAX: Final = 256
 FIRST_VERSION: Final = 1
 VERSION_MAX: Final = 2**31
 
@@ -237,9 +236,7 @@ def reissue(state: State, lot: LotId, record: Reissue) -> None:
     assert find_lot(state, lot) is None, "a lot is minted once"
     REISSUES.put(state, lot.meter, lot.start_ms, lot.version, value=record)
     state.emit(
-        EnergyMinted(
-            lot.meter, record.site, lot.start_ms, record.interval_s, lot.version, (record.wh,), record.shares
-        )
+        EnergyMinted(lot.meter, record.site, lot.start_ms, record.interval_s, lot.version, (record.wh,), record.shares)
     )
 
 
@@ -360,17 +357,13 @@ def deliver(
 def claim(state: State, ref: SliceRef, *, owner: Address, reference: bytes, time_ms: int) -> Lot:
     """Cancel active watt-hours for the claim that ``reference`` names; they never move again."""
     check_not_frozen(state, owner)
-    return _change(
-        state, ref, owner=owner, to=owner, tag="energy.claim", time_ms=time_ms, after_reference=reference
-    )
+    return _change(state, ref, owner=owner, to=owner, tag="energy.claim", time_ms=time_ms, after_reference=reference)
 
 
 def charge(state: State, ref: SliceRef, *, owner: Address, reference: bytes, time_ms: int) -> Lot:
     """Cancel active watt-hours for the charge record that ``reference`` names; they went into a storage."""
     check_not_frozen(state, owner)
-    return _change(
-        state, ref, owner=owner, to=owner, tag="storage.charge", time_ms=time_ms, after_reference=reference
-    )
+    return _change(state, ref, owner=owner, to=owner, tag="storage.charge", time_ms=time_ms, after_reference=reference)
 
 
 def withdraw(state: State, lot_id: LotId, withdrawal: Withdrawal, *, tag: str) -> tuple[Slice, ...]:

@@ -1,24 +1,37 @@
 """Readings: what meters measured and signed.
 
-Owns which reports are accepted, and the record of every interval. A report is one state entry, however many intervals
-it has; a channel keeps its latest end, so that a report that continues it looks at no neighbour.
+Owns which reports are accepted, and the record of every interval, as reported and as corrected. A report is one state
+entry, however many intervals it has; a channel keeps its latest end, so that a report that continues it looks at no
+neighbour. Corrections stand beside the report (corrections.py writes them); nothing that a meter signed is edited.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from contracts_native import lots
-from contracts_native.lots import INTERVALS_PER_REPORT_MAX
-from contracts_native.meters import Channel, ChannelSpec, Meter, MeterId, MeterStatus, find_channel, get_meter
-from contracts_native.sites import InstantMs, SiteId, get_site
+from contracts_native import batteries, lots
+from contracts_native.lots import FIRST_VERSION, INTERVALS_PER_REPORT_MAX, LotId, Reason
+from contracts_native.meters import (
+    CHANNELS,
+    Channel,
+    ChannelRecord,
+    ChannelSpec,
+    Meter,
+    MeterId,
+    find_channel,
+    get_key,
+    get_meter,
+)
+from contracts_native.remembered import Remembered
+from contracts_native.sites import InstantMs, Site, SiteId, Technology, get_site_throughout
 from ledger.encoding import encode
 from ledger.errors import RuleViolated
 from ledger.fields import Bounds, Length
 from ledger.parameters import Parameters, get_parameters
-from ledger.primitives import Hash, MeterKey, Signature, is_valid_meter_signature, sha256
+from ledger.primitives import Address, Hash, MeterKey, Signature, is_valid_meter_signature, sha256
 from ledger.receipt import Event, event
 from ledger.state import State
 from ledger.tables import Table
@@ -46,6 +59,7 @@ class IntervalState(enum.StrEnum):
     QUARANTINED = "quarantined"
     NOT_MINTED = "not_minted"
     RECORDED = "recorded"
+    WITHDRAWN = "withdrawn"
 
 
 RegisterWh = Annotated[int, Bounds(0, REGISTER_WH_MAX)]
@@ -101,16 +115,55 @@ class ReportRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelRecord:
-    """Where a channel stands: its last sequence number, and the end of its latest interval."""
+class Revision:
+    """The latest correction of one interval of a report: the value at ``index`` counts as this from now on."""
 
-    sequence: int
-    end_ms: int
-    register_wh: int
+    index: int
+    version: int
+    wh: int
+    flag: Flag
+    is_quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The corrected intervals of a report, by index."""
+
+    intervals: Annotated[tuple[Revision, ...], Length(INTERVALS_PER_REPORT_MAX, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One version of an interval: what the measurement body said it was, and why."""
+
+    wh: int
+    flag: Flag
+    is_quarantined: bool
+    reason: Reason
+    corrected_by: Address
+    corrected_ms: int
+    tx_id: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalFact:
+    """One interval as it counts now, and what became of it. ``lot``: what it minted, unless that was withdrawn.
+
+    ``minted_wh`` is ``wh`` where there is a lot, or less where it left a storage and not all was covered.
+    """
+
+    start_ms: int
+    wh: int
+    flag: Flag
+    version: int
+    state: IntervalState
+    lot: LotId | None
+    minted_wh: int
 
 
 REPORTS: Table[ReportRecord] = Table("rr", ReportRecord, missing="report_unknown")  # meter, channel, start
-CHANNELS: Table[ChannelRecord] = Table("rc", ChannelRecord, missing="channel_unknown", is_hot=True)  # meter, channel
+REVISIONS: Table[Revisions] = Table("rv", Revisions, missing="report_not_corrected")  # meter, channel, start
+CORRECTIONS: Table[Correction] = Table("rh", Correction, missing="interval_not_corrected")  # … of interval, version
 
 
 @event("reading.accepted")
@@ -168,15 +221,56 @@ def get_interval_state(channel: Channel, flag: Flag, *, is_quarantined: bool) ->
 
 
 def find_report_at(state: State, meter: bytes, channel: Channel, instant_ms: int) -> ReportRecord | None:
-    """The accepted report of a channel that covers an instant, or None."""
+    """The accepted report of a channel that covers an instant, as corrected, or None."""
     found = REPORTS.find_floor(state, meter, channel, instant_ms)
-    return None if found is None or found[1].end_ms <= instant_ms else found[1]
+    if found is None or found[1].end_ms <= instant_ms:
+        return None
+    return apply_revisions(state, meter, channel, found[1])
 
 
 def find_report_after(state: State, meter: bytes, channel: Channel, instant_ms: int) -> ReportRecord | None:
-    """The first accepted report of a channel that starts after an instant, or None."""
+    """The first accepted report of a channel that starts after an instant, as corrected, or None."""
     found = REPORTS.find_above(state, meter, channel, instant_ms)
-    return None if found is None else found[1]
+    return None if found is None else apply_revisions(state, meter, channel, found[1])
+
+
+def apply_revisions(state: State, meter: bytes, channel: Channel, record: ReportRecord) -> ReportRecord:
+    """A report with the values that count now. Its registers and its flag stay those that the meter signed."""
+    found = REVISIONS.find(state, meter, channel, record.start_ms)
+    if found is None:
+        return record
+    values_wh, quarantined = list(record.values_wh), set(record.quarantined)
+    for one in found.intervals:
+        values_wh[one.index] = one.wh
+        (quarantined.add if one.is_quarantined else quarantined.discard)(one.index)
+    return replace(record, values_wh=tuple(values_wh), quarantined=tuple(sorted(quarantined)))
+
+
+def list_facts(state: State, meter: bytes, channel: Channel, record: ReportRecord) -> Iterator[IntervalFact]:
+    """Every interval of a report in order; ``record`` is as corrected."""
+    found = REVISIONS.find(state, meter, channel, record.start_ms)
+    revisions = {} if found is None else {one.index: one for one in found.intervals}
+    quarantined = frozenset(record.quarantined)
+    mint = lots.MINTS.find(state, meter, record.start_ms) if channel is Channel.PRODUCTION else None
+    for index, wh in enumerate(record.values_wh):
+        start_ms = record.start_ms + index * record.interval_s * 1_000
+        revision = revisions.get(index)
+        flag = record.flag if revision is None else revision.flag
+        version = FIRST_VERSION if revision is None else revision.version
+        became = get_interval_state(channel, flag, is_quarantined=index in quarantined)
+        lot, minted_wh = None, 0
+        if became is IntervalState.MINTED and wh:
+            if revision is None:
+                minted_wh = 0 if mint is None else mint.wh[index]
+            else:
+                reissued = lots.find_lot(state, LotId(meter, start_ms, version))
+                minted_wh = 0 if reissued is None else reissued.wh
+            lot = LotId(meter, start_ms, version) if minted_wh else None
+            if lot is None:
+                became = IntervalState.NOT_MINTED
+            elif lots.is_withdrawn(state, lot):
+                became, lot, minted_wh = IntervalState.WITHDRAWN, None, 0
+        yield IntervalFact(start_ms, wh, flag, version, became, lot, minted_wh)
 
 
 def get_interval_wh(state: State, meter: bytes, channel: Channel, instant_ms: int) -> int:
@@ -237,13 +331,12 @@ class SubmitReadings(Payload):
 
 def _accept(state: State, tx: TxContext, report: Report, limits: Parameters) -> None:
     meter = get_meter(state, report.meter)
-    if meter.status is not MeterStatus.ACTIVE:
-        raise RuleViolated("meter_not_active", f"{report}: {meter.status}")
     spec = find_channel(meter, report.channel)
     if spec is None:
         raise RuleViolated("meter_channel_unknown", report)
     _check_time(report, meter, spec, latest_ms=tx.time_ms + limits.reading_skew_s * 1_000)
-    if not _is_signed(report, meter.key, tx.block.chain_id):
+    key = get_key(state, report.meter, meter, start_ms=report.start_ms, end_ms=report.end_ms)
+    if not _is_signed(report, key, tx.block.chain_id):
         raise RuleViolated("reading_signature_invalid", report)
     if report.register_end_wh - report.register_start_wh != sum(report.values_wh):
         raise RuleViolated("registers_do_not_add_up", report)
@@ -252,7 +345,7 @@ def _accept(state: State, tx: TxContext, report: Report, limits: Parameters) -> 
         if report.sequence <= channel.sequence:
             raise RuleViolated("sequence_not_rising", f"{report}: {report.sequence} after {channel.sequence}")
         _check_neighbours(state, report, channel)
-    _record(state, tx, report, meter.site, channel, most_wh=_compute_most_wh(spec, limits))
+    _record(state, tx, report, meter.site, channel, most_wh=compute_most_wh(spec, limits))
 
 
 def _check_time(report: Report, meter: Meter, spec: ChannelSpec, *, latest_ms: int) -> None:
@@ -295,7 +388,7 @@ def _check_registers(report: Report, earlier_wh: int, later_wh: int, *, is_adjac
         raise RuleViolated("registers_not_continuous", f"{report}: {earlier_wh} then {later_wh} Wh")
 
 
-def _compute_most_wh(spec: ChannelSpec, limits: Parameters) -> int:
+def compute_most_wh(spec: ChannelSpec, limits: Parameters) -> int:
     """What one interval can hold at most: capacity × length × margin."""
     return spec.capacity_w * spec.interval_s * limits.reading_margin_percent // (3_600 * 100)
 
@@ -336,38 +429,30 @@ def _record(
             quarantined,
         )
     )
-    if report.channel is Channel.PRODUCTION and report.flag is Flag.MEASURED:
-        _mint(state, report, site_id, quarantined)
+    if report.channel is Channel.PRODUCTION:
+        site = get_site_throughout(state, site_id, start_ms=report.start_ms, end_ms=report.end_ms)
+        if report.flag is Flag.MEASURED:
+            _mint(state, report, site_id, site, quarantined)
 
 
-def _mint(state: State, report: Report, site_id: bytes, quarantined: tuple[int, ...]) -> None:
+def _mint(state: State, report: Report, site_id: bytes, site: Site, quarantined: tuple[int, ...]) -> None:
     wh = report.values_wh
     if quarantined:
         refused = frozenset(quarantined)
         wh = tuple([0 if index in refused else value_wh for index, value_wh in enumerate(wh)])
-    site = get_site(state, site_id)
+    if site.technology is Technology.STORAGE:
+        wh = _cover(state, report, wh)
     lots.mint(state, report.meter, site_id, site, start_ms=report.start_ms, interval_s=report.interval_s, wh=wh)
 
 
-class Remembered:
-    """Digests that were seen not long ago, at least the latest ``most`` / 2 and at most ``most``."""
-
-    def __init__(self, most: int) -> None:
-        self._half = most // 2
-        self._young: set[bytes] = set()
-        self._old: set[bytes] = set()
-
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._young or digest in self._old
-
-    def count(self) -> int:
-        """How many are held."""
-        return len(self._young) + len(self._old)
-
-    def add(self, digest: bytes) -> None:
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, set()
-        self._young.add(digest)
+def _cover(state: State, report: Report, wh: tuple[int, ...]) -> tuple[int, ...]:
+    """Of what a storage gave back, that which charges stand behind."""
+    meter, start_ms, interval_s = report.meter, report.start_ms, report.interval_s
+    covered = batteries.cover(state, meter, start_ms=start_ms, interval_s=interval_s, wh=wh, version=FIRST_VERSION)
+    uncovered = tuple([whole - part for whole, part in zip(wh, covered, strict=True)])
+    if any(uncovered):
+        state.emit(batteries.DischargeUncovered(meter, start_ms, interval_s, uncovered))
+    return covered
 
 
 # A report is checked at the door and again in the block. Digests only: messages of a month are 9 kB each.

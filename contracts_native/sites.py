@@ -7,11 +7,11 @@ which its lots are minted. What changes them stands in amendments.py, since it l
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 from contracts_native.participants import Label, Role
-from ledger.errors import NotPermitted
+from ledger.errors import NotPermitted, RuleViolated
 from ledger.fields import Bounds, Length
 from ledger.primitives import Address, format_address
 from ledger.receipt import Event, event
@@ -71,6 +71,7 @@ class Site:
 
 
 SITES: Table[Site] = Table("si", Site, missing="site_unknown", is_hot=True)
+PAST_SITES: Table[Site] = Table("sp", Site, missing="site_unknown")  # site, when it was amended
 
 
 @event("site.registered")
@@ -92,13 +93,26 @@ def get_site(state: State, site: bytes) -> Site:
     return SITES.get(state, site)
 
 
-def get_site_at(state: State, site_id: bytes, instant_ms: int) -> Site:
-    """A site as it was at a time. Raises ``RuleViolated`` (``site_unknown``)."""
+def get_site_throughout(state: State, site_id: bytes, *, start_ms: int, end_ms: int) -> Site:
+    """A site as it was all through a period, with the shares that hold now.
+
+    Raises ``RuleViolated`` (``site_unknown``, ``reading_spans_amendment``).
+    """
     site = SITES.get(state, site_id)
-    if instant_ms >= site.since_ms:
+    if start_ms >= site.since_ms:
         return site
-    found = PAST_SITES.find_above(state, site_id, instant_ms)
-    return site if found is None else found[1]
+    found = PAST_SITES.find_above(state, site_id, start_ms)
+    if found is None:
+        return site
+    amended_ms = int.from_bytes(found[0][-8:], "big")
+    if end_ms > amended_ms:
+        raise RuleViolated("reading_spans_amendment", f"{site_id.hex()} was amended at {amended_ms}")
+    return replace(found[1], shares=site.shares)
+
+
+def get_zone_at(state: State, site_id: bytes, instant_ms: int) -> str:
+    """The grid zone that a site was in at a time. Raises ``RuleViolated`` (``site_unknown``)."""
+    return get_site_throughout(state, site_id, start_ms=instant_ms, end_ms=instant_ms).zone
 
 
 @transaction("site.register", roles=(Role.UTILITY,))

@@ -246,3 +246,14 @@ class Methods(ABC, Generic[A]):
     def proof_state(self, key: str) -> A:
         """What shows the value of a state key, or that it has none."""
         return self.call("proof_state", key=key)
+
+    def certificate_get(
+        self,
+        *,
+        claim: str | None = None,
+        holder: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> A:
+        """The certificate of provenance of a claim, or of what a holder has."""
+        return self.call("certificate_get", claim=claim, holder=holder, from_ms=from_ms, until_ms=until_ms)

@@ -19,18 +19,31 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, cast
 
+from contracts_native.batteries import DischargeUncovered
 from contracts_native.bills import BillIssued
-from contracts_native.claims import EnergyClaimed
+from contracts_native.claims import ClaimImpaired, ClaimKind, EnergyClaimed
+from contracts_native.corrections import ReadingCorrected
 from contracts_native.credits import RedemptionRequested
 from contracts_native.escrow import EscrowLocked
-from contracts_native.lots import EnergyMinted, EnergyMoved, LotId
+from contracts_native.lots import (
+    FIRST_VERSION,
+    EnergyMinted,
+    EnergyMoved,
+    EnergyReleased,
+    EnergyReserved,
+    EnergyWithdrawn,
+    LotId,
+    LotWithdrawn,
+)
 from contracts_native.meters import Channel, MeterRegistered
+from contracts_native.offers import OfferOpened
 from contracts_native.readings import Flag, ReadingAccepted
 from contracts_native.sites import SiteRegistered
 from contracts_native.slices import split_by_shares
+from contracts_native.storage import EnergyCharged
 from ledger.block import Header
 from ledger.encoding import decode, encode
 from ledger.primitives import ADDRESS_BYTES, Address
@@ -51,9 +64,14 @@ _DAY_BYTES: Final = 4
 _METER_BYTES: Final = 16
 _NOTHING: Final = encode(None)
 _NO_HOURS: Final = (0,) * HOURS
-_HELD, _CLAIMED, _USED_FOR_OTHERS = range(3)  # places in ``Holding`` and ``Balance``
-_METERED, _MINTED, _QUARANTINED, _NOT_MINTED = range(4)  # places in ``SourceDay``
+# Places in ``Holding`` and ``Balance``, and in ``SourceDay``.
+_HELD, _RESERVED, _CLAIMED, _USED_FOR_OTHERS, _IMPAIRED, _CHARGED, _WITHDRAWN = range(7)
+_METERED, _MINTED, _QUARANTINED, _NOT_MINTED, _TAKEN_BACK = range(5)
 
+_STATUSES: Final = 7
+_FATES: Final = 5
+
+_Range = EnergyMoved | EnergyClaimed | EnergyReserved | EnergyReleased | EnergyCharged | EnergyWithdrawn
 Hours = tuple[int, ...]  # Wh of each hour of a day
 
 
@@ -69,38 +87,61 @@ class List(enum.Enum):
     ESCROWS_OF_UTILITY = b"E"
     BILLS_OF_CONSUMER = b"b"
     BILLS_OF_UTILITY = b"B"
+    OFFERS_OF_SELLER = b"o"
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What one participant has of a meter's day, by hour, in Wh.
 
-    ``held``: active or reserved. ``claimed``: used for this participant. ``used_for_others``: what it held and used
-    for another beneficiary, where it counts.
+    ``held``: active, or past its lifetime. ``reserved``: set aside for an offer. ``claimed``: used for this
+    participant. ``used_for_others``: what it held and used for another beneficiary, where it counts. ``impaired``:
+    was used for this participant and no longer counts. ``charged``: it went into a storage of this participant.
+    ``withdrawn``: this participant held it when it turned out not to be.
     """
 
     held: Hours
+    reserved: Hours
     claimed: Hours
     used_for_others: Hours
+    impaired: Hours
+    charged: Hours
+    withdrawn: Hours
+
+    def sum_by_hour(self) -> Hours:
+        """All that was minted to this holder or came to it, in any status; what it used for others counts there."""
+        columns = (self.held, self.reserved, self.claimed, self.impaired, self.charged, self.withdrawn)
+        return tuple(map(sum, zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The sums of all holdings of a participant, in Wh."""
+    """The sums of all holdings of a participant, in Wh; the same words as in ``Holding``."""
 
     held: int
+    reserved: int
     claimed: int
     used_for_others: int
+    impaired: int
+    charged: int
+    withdrawn: int
+
+
+NO_BALANCE: Final = Balance(0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDay:
-    """What became of a meter's production on a day, by hour, in Wh: metered = minted + quarantined + not minted."""
+    """What became of a meter's production on a day, by hour, in Wh, as corrected.
+
+    metered = minted − withdrawn + quarantined + not minted. ``withdrawn``: lots that were taken back, used or not.
+    """
 
     metered: Hours
     minted: Hours
     quarantined: Hours
     not_minted: Hours
+    withdrawn: Hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +190,7 @@ def find_holding(reader: Reader, *, meter: bytes, day: int, holder: bytes) -> Ho
 def get_balance(reader: Reader, holder: bytes) -> Balance:
     """The sums of all that a holder has; zeros for one who never had any."""
     raw = reader.get(_BALANCES + holder)
-    return Balance(0, 0, 0) if raw is None else Balance(*cast("tuple[int, int, int]", decode(raw)))
+    return NO_BALANCE if raw is None else Balance(*cast("tuple[int, int, int, int, int, int, int]", decode(raw)))
 
 
 def scan_source_days(reader: Reader, meter: bytes, days: range) -> Iterator[tuple[int, SourceDay]]:
@@ -209,11 +250,36 @@ class _Draft:
             case EnergyMinted():
                 self._follow_mint(event)
             case EnergyMoved():
-                self._follow_move(event)
+                self._shift(event, event.sender, _HELD, event.recipient, _HELD)
                 self._note_movement(event.lot, position)
             case EnergyClaimed():
                 self._follow_claim(event, position)
                 self._note_movement(event.lot, position)
+            case EnergyReserved():
+                self._shift(event, event.holder, _HELD, event.holder, _RESERVED)
+                self._note_movement(event.lot, position)
+            case EnergyReleased():
+                self._shift(event, event.holder, _RESERVED, event.holder, _HELD)
+                self._note_movement(event.lot, position)
+            case EnergyCharged():
+                self._shift(event, event.operator, _HELD, event.operator, _CHARGED)
+                self._note(List.CLAIMS_OF_BENEFICIARY, event.operator, position, event.charge)
+                self._note(List.CLAIMS_OF_CLAIMANT, event.operator, position, event.charge)
+                self._note_movement(event.lot, position)
+            case EnergyWithdrawn():
+                was = _RESERVED if event.was_reserved else _HELD
+                self._shift(event, event.holder, was, event.holder, _WITHDRAWN)
+            case LotWithdrawn():
+                self._follow_withdrawal(event)
+                self._note_movement(event.lot, position)
+            case ClaimImpaired():
+                self._follow_impairment(event)
+                self._note_movement(event.lot, position)
+            case ReadingCorrected():
+                self._follow_correction(event)
+            case DischargeUncovered():
+                for part in _sum_by_hour(event.start_ms, event.interval_s, event.wh):
+                    self._add_fate(event.meter, part, _NOT_MINTED)
             case _:
                 for kind, parent, object_id in _list_places(event):
                     self._note(kind, parent, position, object_id)
@@ -249,35 +315,53 @@ class _Draft:
         minted = _sum_by_hour(event.start_ms, event.interval_s, event.wh)
         for part in minted:
             self._add_fate(event.meter, part, _MINTED)
+            if event.version > FIRST_VERSION:  # the correction before it counted this as not minted
+                self._add_fate(event.meter, _DayPart(part.day, part.first_hour, [-wh for wh in part.wh]), _NOT_MINTED)
         for holder, wh in _split_mint(event):
             parts = minted if wh is event.wh else _sum_by_hour(event.start_ms, event.interval_s, wh)
             for part in parts:
                 if any(part.wh):
                     self._add(event.meter, part, holder, _HELD)
 
-    def _follow_move(self, event: EnergyMoved) -> None:
+    def _follow_withdrawal(self, event: LotWithdrawn) -> None:
+        part = _make_part(event.lot, event.wh)
+        self._add_fate(event.lot.meter, part, _TAKEN_BACK)
+        self._add_fate(event.lot.meter, part, _NOT_MINTED)
+
+    def _follow_correction(self, event: ReadingCorrected) -> None:
+        if event.channel is not Channel.PRODUCTION:
+            return
+        day, hour = divmod(event.start_ms // HOUR_MS, HOURS)
+        before, after = _DayPart(day, hour, [-event.before_wh]), _DayPart(day, hour, [event.wh])
+        for part, is_quarantined in ((before, event.was_quarantined), (after, event.is_quarantined)):
+            self._add_fate(event.meter, part, _METERED)
+            self._add_fate(event.meter, part, _QUARANTINED if is_quarantined else _NOT_MINTED)
+
+    def _follow_impairment(self, event: ClaimImpaired) -> None:
+        was = _CLAIMED if event.kind is ClaimKind.USE else _CHARGED
+        self._add(event.lot.meter, _make_part(event.lot, -event.wh), event.beneficiary, was)
+        self._add(event.lot.meter, _make_part(event.lot, event.wh), event.beneficiary, _IMPAIRED)
+
+    def _shift(self, event: _Range, sender: Address, before: int, recipient: Address, after: int) -> None:
+        """A range of a lot leaves a status of one holder for that of another, or of the same."""
         wh, meter = event.end_wh - event.first_wh, event.lot.meter
-        day, hour = divmod(event.lot.start_ms // HOUR_MS, HOURS)
-        self._add(meter, _DayPart(day, hour, [-wh]), event.sender, _HELD)
-        self._add(meter, _DayPart(day, hour, [wh]), event.recipient, _HELD)
+        self._add(meter, _make_part(event.lot, -wh), sender, before)
+        self._add(meter, _make_part(event.lot, wh), recipient, after)
 
     def _follow_claim(self, event: EnergyClaimed, position: int) -> None:
-        wh, meter = event.end_wh - event.first_wh, event.lot.meter
-        day, hour = divmod(event.lot.start_ms // HOUR_MS, HOURS)
-        self._add(meter, _DayPart(day, hour, [-wh]), event.claimant, _HELD)
-        self._add(meter, _DayPart(day, hour, [wh]), event.beneficiary, _CLAIMED)
+        self._shift(event, event.claimant, _HELD, event.beneficiary, _CLAIMED)
         if event.claimant != event.beneficiary:
-            self._add(meter, _DayPart(day, hour, [wh]), event.claimant, _USED_FOR_OTHERS)
+            part = _make_part(event.lot, event.end_wh - event.first_wh)
+            self._add(event.lot.meter, part, event.claimant, _USED_FOR_OTHERS)
         self._note(List.CLAIMS_OF_BENEFICIARY, event.beneficiary, position, event.claim)
         self._note(List.CLAIMS_OF_CLAIMANT, event.claimant, position, event.claim)
 
     def _add(self, meter: bytes, part: _DayPart, holder: bytes, status: int) -> None:
         """Add Wh to a holding and to its holder's balance; ``status`` is a place in ``Holding`` and ``Balance``."""
-        hours = self._get_hours(_HOLDINGS + meter + _format_day(part.day) + holder, count=3)[status]
+        hours = self._get_hours(_HOLDINGS + meter + _format_day(part.day) + holder, count=_STATUSES)[status]
         sums = self._balances.get(holder)
         if sums is None:
-            balance = get_balance(self._reader, holder)
-            sums = self._balances[holder] = [balance.held, balance.claimed, balance.used_for_others]
+            sums = self._balances[holder] = list(astuple(get_balance(self._reader, holder)))
         for hour, wh in enumerate(part.wh, part.first_hour):
             hours[hour] += wh
             sums[status] += wh
@@ -285,7 +369,7 @@ class _Draft:
 
     def _add_fate(self, meter: bytes, part: _DayPart, fate: int) -> None:
         """Add Wh to what became of production; ``fate`` is a place in ``SourceDay``."""
-        hours = self._get_hours(_SOURCES + meter + _format_day(part.day), count=4)[fate]
+        hours = self._get_hours(_SOURCES + meter + _format_day(part.day), count=_FATES)[fate]
         for hour, wh in enumerate(part.wh, part.first_hour):
             hours[hour] += wh
 
@@ -316,10 +400,18 @@ def _list_places(event: Event) -> tuple[tuple[List, bytes, bytes], ...]:
             return ((List.REDEMPTIONS_OF_HOLDER, holder, redemption),)
         case EscrowLocked(escrow, consumer, utility):
             return ((List.ESCROWS_OF_CONSUMER, consumer, escrow), (List.ESCROWS_OF_UTILITY, utility, escrow))
+        case OfferOpened(offer, seller):
+            return ((List.OFFERS_OF_SELLER, seller, offer),)
         case BillIssued(bill, consumer, utility):
             return ((List.BILLS_OF_CONSUMER, consumer, bill), (List.BILLS_OF_UTILITY, utility, bill))
         case _:
             return ()
+
+
+def _make_part(lot: LotId, wh: int) -> _DayPart:
+    """Wh of the hour that a lot lies in."""
+    day, hour = divmod(lot.start_ms // HOUR_MS, HOURS)
+    return _DayPart(day, hour, [wh])
 
 
 def _split_mint(event: EnergyMinted) -> list[tuple[Address, Sequence[int]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,12 +18,13 @@ from typing import BinaryIO, Final, TypeVar
 
 import requests
 from ipfshttpclient import exceptions as client_errors
+from ipfshttpclient.client.base import ResponseBase
 from urllib3.exceptions import HTTPError
 
 from ledger.errors import Malformed, RuleViolated
 from node.documents.car import encode_block, encode_header
 from node.documents.chunking import build_blocks
-from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, RAW, Block, Cid, parse_any_base
+from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, RAW, Block, Cid, Digest, parse_any_base
 from node.documents.reading import TREE_BYTES_MAX, Visit, check_block, read_verified, walk
 from node.documents.store import DOCUMENT_BYTES_MAX, Readable, StoreFailed, StoreHealth
 from node.documents.wire import Budget, GuardedClient, spend
@@ -96,6 +97,8 @@ class DaemonStore:
                 spool.add(check_block(block.cid, block.data))
                 if spool.size > size_max + TREE_BYTES_MAX:
                     raise RuleViolated("document_too_large", f"more than {size_max} bytes")
+            for _ in walk(spool.get, root, size_max=size_max):
+                pass  # a daemon that were to pin a tree with a hole would search for ever
             self._import(spool, root, size_max=size_max)
 
     def open(self, cid: Cid, *, size_max: int = DOCUMENT_BYTES_MAX) -> Iterator[bytes]:
@@ -176,7 +179,7 @@ class DaemonStore:
                 bytes_max=BLOCK_BYTES_MAX,
             )
         except StoreFailed as error:
-            if error.reason == "store_refused":
+            if isinstance(error.__cause__, client_errors.ErrorResponse):
                 raise StoreFailed("block_absent", f"{cid}: {error.item}") from error
             raise
 
@@ -239,14 +242,24 @@ class _Spool:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._file.seek(len(encode_header(_ANY_ROOT)))
-        self.size = 0
+        self._places: dict[Digest, tuple[int, int]] = {}  # where a block's data starts, and its length
+        self.size = len(encode_header(_ANY_ROOT))
+        self._file.seek(self.size)
 
     def add(self, block: Block) -> None:
         try:
             self.size += self._file.write(encode_block(block))
         except OSError as error:
             raise _name_disk_failure(error) from error
+        self._places[block.cid.digest] = self.size - len(block.data), len(block.data)
+
+    def get(self, cid: Cid) -> bytes:
+        """The data of a block that was added."""
+        if cid.digest not in self._places:
+            raise StoreFailed("block_absent", cid)
+        start, length = self._places[cid.digest]
+        self._file.seek(start)
+        return self._file.read(length)
 
     def rewind(self, root: Cid) -> _Nameless:
         """The archive from its start, as often as wanted."""
@@ -313,10 +326,12 @@ def _iterate(answer: object) -> Iterator[object]:
     yield from answer
 
 
-def _read_map(answer: object) -> Mapping[str, object]:
-    if not isinstance(answer, Mapping):
+def _read_map(answer: object) -> dict[str, object]:
+    """A JSON object; the client claims one for any JSON there is."""
+    raw = answer.as_json() if isinstance(answer, ResponseBase) else answer
+    if not isinstance(raw, dict):
         raise StoreFailed("store_answer_malformed", "not a JSON object")
-    return answer
+    return raw
 
 
 def _read_number(answer: object) -> int:

@@ -96,7 +96,7 @@ def _read_header(file: MeterFile, wanted: Sequence[str]) -> _Header:
 
 
 def _make_channel(source: str, column: str, interval_s: int) -> ChannelId:
-    """``production_wh`` belongs to the file's one point, ``barn_production_wh`` to ``barn``, ``barn`` has no direction."""
+    """``production_wh`` belongs to the file's one point, ``barn_production_wh`` to ``barn``; ``barn`` has no direction."""
     name = column.removesuffix(ENERGY_END)
     for direction in Channel:
         if name == direction.value:
@@ -131,7 +131,9 @@ def _find_interval_s(file: MeterFile, header: _Header) -> int:
 def _read_start(text: str, spot: Spot) -> int:
     start_ms = parse_utc(text)
     if start_ms is None:
-        raise spot.error("time_invalid" if text.endswith("Z") else "time_without_offset", f"{text}, not ISO 8601 with Z")
+        raise spot.error(
+            "time_invalid" if text.endswith("Z") else "time_without_offset", f"{text}, not ISO 8601 with Z"
+        )
     return start_ms
 
 

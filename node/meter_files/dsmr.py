@@ -45,10 +45,11 @@ _HEADER: Final = re.compile(rb"/[A-Za-z0-9]{3}[^\r\n]{1,120}\r?\n")
 
 def _make_crc_table() -> tuple[int, ...]:
     table = []
-    for value in range(256):
+    for byte in range(256):
+        crc = byte
         for _ in range(8):
-            value = value >> 1 ^ (CRC_POLYNOMIAL if value & 1 else 0)
-        table.append(value)
+            crc = crc >> 1 ^ (CRC_POLYNOMIAL if crc & 1 else 0)
+        table.append(crc)
     return tuple(table)
 
 
@@ -233,9 +234,7 @@ class _Following:
         yield counter.channel, RegisterValue(telegram.time_ms, pico // PICO_PER_WH)
         counter.time_ms, counter.pico = telegram.time_ms or counter.time_ms, pico
 
-    def _enter_interval(
-        self, telegram: Telegram, counter: _Counter, step_ms: int, pico: int
-    ) -> Iterator[ChannelEvent]:
+    def _enter_interval(self, telegram: Telegram, counter: _Counter, step_ms: int, pico: int) -> Iterator[ChannelEvent]:
         if step_ms < 0:
             raise telegram.spot.error("time_not_rising", telegram.point)
         if step_ms == 0:

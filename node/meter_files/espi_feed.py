@@ -29,12 +29,14 @@ RESOURCES: Final = frozenset({"UsagePoint", "MeterReading", "ReadingType", "Inte
 class Entry:
     """One Atom entry: the resource in it, its links, and the texts that matter, by name."""
 
+    place: int  # in the feed
     line: int
     kind: str = ""
     self_href: str = ""
     up_href: str = ""
     related: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
+    has_readings: bool = False
     first_duration: str = ""
 
 
@@ -87,6 +89,11 @@ class FeedParser:
         if self._fed_bytes - self._parser.CurrentByteIndex > TOKEN_BYTES_MAX:
             raise self._spot().error("xml_token_too_long", f"at most {TOKEN_BYTES_MAX} bytes")
 
+    def forget(self) -> None:
+        """Let go of what has come out so far."""
+        self.entries.clear()
+        self.readings.clear()
+
     def _spot(self) -> Spot:
         return Spot(self._source, self._parser.CurrentLineNumber)
 
@@ -110,9 +117,9 @@ class FeedParser:
         if local == "entry" and self._entry is None:
             if self.entry_count == ENTRIES_MAX:
                 raise self._spot().error("channels_too_many", f"at most {ENTRIES_MAX} entries")
-            self._entry = Entry(self._parser.CurrentLineNumber)
+            self._entry = Entry(self.entry_count, self._parser.CurrentLineNumber)
         entry = self._entry
-        if entry is not None and local == "link" and self._parent() == "entry":
+        if entry is not None and local == "link" and self._path[-2:-1] == ["entry"]:
             self._link(entry, attributes)
         if namespace == ESPI:
             self.is_espi = True
@@ -141,7 +148,7 @@ class FeedParser:
         entry = self._entry
         if entry is None:
             return
-        parent = self._parent()
+        parent = self._path[-1] if self._path else ""
         if parent == "ReadingType" or (parent == "ServiceCategory" and local == "kind"):
             entry.texts.setdefault(local, text)
         elif "IntervalReading" in self._path[-2:]:
@@ -159,6 +166,7 @@ class FeedParser:
     def _finish_reading(self, entry: Entry) -> None:
         reading = self._reading
         duration = reading.get("duration", "")
+        entry.has_readings = True
         entry.first_duration = entry.first_duration or duration
         self.readings.append(
             RawReading(
@@ -175,9 +183,6 @@ class FeedParser:
         if self._text_length < TEXT_LETTERS_MAX:  # longer texts are titles and notices, which nobody reads here
             self._text.append(text)
             self._text_length += len(text)
-
-    def _parent(self) -> str:
-        return self._path[-2] if len(self._path) > 1 and self._path[-1] == "link" else self._path[-1] if self._path else ""
 
 
 def iterate_feed(file: MeterFile) -> Iterator[FeedParser]:

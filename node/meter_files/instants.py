@@ -18,8 +18,10 @@ _DAYS_OF_ERA: Final = 146_097  # 400 years
 _UTC_TEXT: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?Z")
 
 
-def find_instant_s(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int | None:
-    """Seconds since 1970 of a civil time that is read as UTC, or None if there is no such time."""
+def find_instant_s(year: int, month: int, day: int, *clock: int) -> int | None:
+    """Seconds since 1970 of a civil time that is read as UTC, or None if there is no such time. ``clock`` is hour,
+    minute and second, as many of them as there are."""
+    hour, minute, second = (*clock, 0, 0, 0)[:3]
     if not (YEAR_LEAST <= year <= YEAR_MOST and 1 <= month <= 12 and 1 <= day <= _count_days(year, month)):
         return None
     if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):

@@ -28,6 +28,10 @@ def find_energy_exponent(unit: str) -> int | None:
     return ENERGY_UNITS.get(unit.strip().lower())
 
 
+def _ten_to(power: int) -> int:
+    return int("1" + "0" * power)
+
+
 def is_other_unit(unit: str) -> bool:
     """Whether a unit is well known, and of something else than active energy."""
     return unit.strip().lower() in OTHER_UNITS
@@ -51,9 +55,9 @@ def parse_pico_wh(text: str, exponent: int) -> int:
     power = exponent + PICO_DIGITS - len(fraction)
     value = int(digits)
     if power >= 0:
-        value *= 10**power
+        value *= _ten_to(power)
     else:
-        value, rest = divmod(value, 10**-power)
+        value, rest = divmod(value, _ten_to(-power))
         if rest:
             raise NotExact("value_too_precise")
     return -value if match[1] == "-" else value

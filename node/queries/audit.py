@@ -13,11 +13,19 @@ from operator import le
 from typing import Final, cast
 
 from contracts_native import bills, credits, escrow
-from contracts_native.claims import CLAIMED
-from contracts_native.lots import MINTS, SLICES, Mint
+from contracts_native.batteries import LOT_SOURCES, STORED
+from contracts_native.lots import MINTS, REISSUES, SLICES, WITHDRAWALS, LotId, Mint, get_lot, is_withdrawn
+from contracts_native.matching import CLAIMED
 from contracts_native.meters import METERS, Channel
-from contracts_native.readings import REPORTS, IntervalState, ReportRecord, get_interval_state
-from contracts_native.sites import SITES
+from contracts_native.readings import (
+    REPORTS,
+    IntervalState,
+    ReportRecord,
+    apply_revisions,
+    find_report_at,
+    list_facts,
+)
+from contracts_native.sites import PER_MILLE, SITES, Technology
 from contracts_native.slices import SliceStatus, is_partition
 from ledger.block import Header
 from ledger.fields import Json
@@ -76,6 +84,7 @@ def chain_audit(view: View) -> JsonObject:
         *_check_credits(view),
         _check_bills(view),
         _check_claims(view),
+        _check_charges(view),
         *_check_sources(view),
     ]
     return {
@@ -87,20 +96,22 @@ def chain_audit(view: View) -> JsonObject:
 
 
 def _check_lots(view: View, header: Header) -> Iterator[Check]:
-    """For each lot: Σ slices = minted Wh; over all lots: minted = active + reserved + claimed + expired + withdrawn."""
+    """For each lot: Σ slices = minted Wh; over all lots: minted = the sum of all statuses that a slice can have."""
     lifetime_ms = get_parameters(view.state).lot_lifetime_s * 1_000
     untouched: dict[tuple[bytes, int, int], tuple[int, int]] = {}  # meter, start, version → Wh, end
     for key, mint in _scan(view, MINTS):
         untouched.update(_list_lots(key[:ID_BYTES], mint))
+    for key, reissue in _scan(view, REISSUES):
+        reissued = _read_lot_key(key)
+        untouched[reissued] = (reissue.wh, reissued[1] + reissue.interval_s * 1_000)
     minted_wh = sum(wh for wh, _ in untouched.values())
     by_status: Counter[str] = Counter({status.value: 0 for status in SliceStatus})
     slices_wh, faults = 0, []
     for key, record in _scan(view, SLICES):
-        meter, start_ms, version = key[:ID_BYTES], key[ID_BYTES : ID_BYTES + NUMBER_BYTES], key[-NUMBER_BYTES:]
-        lot = (meter, int.from_bytes(start_ms, "big"), int.from_bytes(version, "big"))
-        wh, end_ms = untouched.pop(lot, (0, 0))
+        touched = _read_lot_key(key)
+        wh, end_ms = untouched.pop(touched, (0, 0))
         if not is_partition(record.slices, wh):
-            faults.append(f"{meter.hex()}:{lot[1]}:{lot[2]}")
+            faults.append(f"{touched[0].hex()}:{touched[1]}:{touched[2]}")
         for one in record.slices:
             is_expired = one.status is SliceStatus.ACTIVE and header.time_ms >= end_ms + lifetime_ms
             by_status[SliceStatus.EXPIRED.value if is_expired else one.status.value] += one.end_wh - one.first_wh
@@ -143,7 +154,7 @@ def _check_claims(view: View) -> Check:
     claimed_wh, recorded_wh, faults = 0, 0, []
     for key, claimed in _scan(view, CLAIMED):
         meter, start_ms = key[:ID_BYTES], int.from_bytes(key[ID_BYTES:], "big")
-        report = REPORTS.find(view.state, meter, Channel.CONSUMPTION, start_ms)
+        report = find_report_at(view.state, meter, Channel.CONSUMPTION, start_ms)
         values_wh = () if report is None else report.values_wh
         if len(values_wh) != len(claimed.wh) or not all(map(le, claimed.wh, values_wh)):
             faults.append(f"{meter.hex()}:{start_ms}")
@@ -153,19 +164,43 @@ def _check_claims(view: View) -> Check:
     return Check("hourly_claims_are_within_consumption", "wh", left, right, relation="≤", faults=faults)
 
 
+def _check_charges(view: View) -> Check:
+    """For each charge: what was given back and what is left ≤ efficiency × charged Wh."""
+    given_back: Counter[tuple[bytes, int, bytes]] = Counter()
+    for key, discharged in _scan(view, LOT_SOURCES):
+        if not is_withdrawn(view.state, LotId(*_read_lot_key(key))):
+            for source in discharged.sources:
+                given_back[key[:ID_BYTES], source.end_ms, source.charge] += source.wh
+    left_wh, deliverable_wh, faults = 0, 0, []
+    for key, stored in _scan(view, STORED):
+        end_ms = int.from_bytes(key[ID_BYTES : ID_BYTES + NUMBER_BYTES], "big")
+        charge = (key[:ID_BYTES], end_ms, key[-ID_BYTES:])
+        most_wh = stored.charged_wh * stored.efficiency_per_mille // PER_MILLE
+        if given_back[charge] + stored.left_wh > most_wh:
+            faults.append(f"{charge[2].hex()} until {end_ms}")
+        left_wh += stored.left_wh
+        deliverable_wh += most_wh
+    left = {"given_back": sum(given_back.values()), "left": left_wh}
+    right = {"efficiency_times_charged": deliverable_wh}
+    return Check("discharged_is_within_charged", "wh", left, right, relation="≤", faults=faults)
+
+
 def _check_sources(view: View) -> Iterator[Check]:
-    """For each site: metered = minted + quarantined + not minted, and the holders' list sums to what it minted."""
-    metered, minted, fates = _sum_production(view)
+    """For each site: metered = minted + quarantined + not minted, and the holders' list sums to what it minted.
+
+    The first counts intervals as corrected, and lots that were not withdrawn; the second every lot there ever was.
+    """
+    metered, fates = _sum_production(view)
+    minted, standing = _sum_mints(view)
     totals: Counter[str] = Counter({"minted": 0, "quarantined": 0, "not_minted": 0})
     held_wh, faults, holder_faults = 0, [], []
-    for key, _ in _scan(view, SITES):
-        site = key
-        accounted = Counter({"minted": minted[site], **fates[site]})
+    for site, _ in _scan(view, SITES):
+        accounted = Counter({"minted": standing[site], **fates[site]})
         totals.update(accounted)
         if metered[site] != sum(accounted.values()):
             faults.append(site.hex())
         has_wh = sum(
-            sum(holding.held) + sum(holding.claimed)
+            sum(holding.sum_by_hour())
             for _, meter in index.scan_list(view.reader, index.List.METERS_OF_SITE, site)
             for _, _, holding in index.scan_source(view.reader, meter, ALL_DAYS)
         )
@@ -174,32 +209,55 @@ def _check_sources(view: View) -> Iterator[Check]:
             holder_faults.append(site.hex())
     metered_wh = sum(metered.values())
     yield Check("metered_is_accounted_for", "wh", {"metered": metered_wh}, dict(totals), faults=faults)
-    left, right = {"minted": sum(minted.values())}, {"held_or_claimed": held_wh}
+    left, right = {"minted": sum(minted.values())}, {"held_used_or_withdrawn": held_wh}
     yield Check("holders_of_each_source_have_what_it_minted", "wh", left, right, faults=holder_faults)
 
 
-def _sum_production(view: View) -> tuple[Counter[bytes], Counter[bytes], defaultdict[bytes, Counter[str]]]:
-    """Of each site: metered Wh (reports), minted Wh (lots), and what else became of it (reports)."""
-    metered: Counter[bytes] = Counter()
+def _sum_mints(view: View) -> tuple[Counter[bytes], Counter[bytes]]:
+    """Of each site: Wh of all lots, and of those that were not withdrawn."""
     minted: Counter[bytes] = Counter()
-    fates: defaultdict[bytes, Counter[str]] = defaultdict(Counter)
+    standing: Counter[bytes] = Counter()
     for key, mint in _scan(view, MINTS):
         assert len(key) == ID_BYTES + NUMBER_BYTES, "meter, start"
         minted[mint.site] += sum(mint.wh)
+    for _, reissue in _scan(view, REISSUES):
+        minted[reissue.site] += reissue.wh
+    standing.update(minted)
+    for key, _ in _scan(view, WITHDRAWALS):
+        lot = get_lot(view.state, LotId(*_read_lot_key(key)))
+        standing[lot.site] -= lot.wh
+    return minted, standing
+
+
+def _sum_production(view: View) -> tuple[Counter[bytes], defaultdict[bytes, Counter[str]]]:
+    """Of each site: metered Wh as corrected, and what became of what was not minted."""
+    metered: Counter[bytes] = Counter()
+    fates: defaultdict[bytes, Counter[str]] = defaultdict(Counter)
     for meter_id, meter in _scan(view, METERS):
-        for _, report in REPORTS.scan(view.state, meter_id, Channel.PRODUCTION):
+        for _, stored in REPORTS.scan(view.state, meter_id, Channel.PRODUCTION):
+            report = apply_revisions(view.state, meter_id, Channel.PRODUCTION, stored)
             metered[meter.site] += sum(report.values_wh)
-            for state, wh in _list_unminted(report):
-                fates[meter.site][state.value] += wh
-    return metered, minted, fates
+            for fate, wh in _list_unminted(view, meter_id, meter.site, report):
+                fates[meter.site][fate.value] += wh
+    return metered, fates
 
 
-def _list_unminted(report: ReportRecord) -> Iterator[tuple[IntervalState, int]]:
-    quarantined = frozenset(report.quarantined)
-    for place, wh in enumerate(report.values_wh):
-        state = get_interval_state(Channel.PRODUCTION, report.flag, is_quarantined=place in quarantined)
-        if state is not IntervalState.MINTED:
-            yield state, wh
+def _list_unminted(view: View, meter: bytes, site: bytes, report: ReportRecord) -> Iterator[tuple[IntervalState, int]]:
+    """What the report says was not minted, but for a storage: there, what no charge stands behind."""
+    is_storage = SITES.get(view.state, site).technology is Technology.STORAGE
+    for fact in list_facts(view.state, meter, Channel.PRODUCTION, report):
+        if fact.state is IntervalState.QUARANTINED:
+            yield fact.state, fact.wh
+        elif fact.state is not IntervalState.MINTED:
+            yield IntervalState.NOT_MINTED, fact.wh
+        elif is_storage:
+            yield IntervalState.NOT_MINTED, fact.wh - fact.minted_wh
+
+
+def _read_lot_key(key: bytes) -> tuple[bytes, int, int]:
+    """Meter, start and version of a key that names a lot."""
+    start_ms, version = key[ID_BYTES : ID_BYTES + NUMBER_BYTES], key[-NUMBER_BYTES:]
+    return key[:ID_BYTES], int.from_bytes(start_ms, "big"), int.from_bytes(version, "big")
 
 
 def _list_lots(meter: bytes, mint: Mint) -> Iterator[tuple[tuple[bytes, int, int], tuple[int, int]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from node.queries import audit, chain, credits, energy, participants, readings, sites, trace
+from node.queries import audit, certificates, chain, credits, energy, participants, readings, sites, trace
 from node.queries.view import JsonObject
 
 QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
@@ -40,4 +40,5 @@ QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
     trace.trace_lot,
     chain.proof_transaction,
     chain.proof_state,
+    certificates.certificate_get,
 )

@@ -6,7 +6,7 @@ Owns the answers of ``energy_balance``, ``energy_slices``, ``lot_get``, ``claim_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, cast
 
 from contracts_native.claims import CLAIMS, Claim, ClaimStatus
@@ -55,8 +55,10 @@ class HeldSlice:
 def energy_balance(view: View, *, holder: str) -> JsonObject:
     """What a participant has, in Wh by status. Raises ``NotFound``.
 
-    ``active_wh``: held and not past its lifetime. ``claimed_wh``: used for this participant, whoever held it.
-    ``claimed_for_others_wh``: what it held and used for others, where it counts as claimed.
+    ``active_wh``: held and not past its lifetime. ``reserved_wh``: set aside for offers. ``claimed_wh``: used for this
+    participant, whoever held it. ``claimed_for_others_wh``: what it held and used for others, where it counts as
+    claimed. ``impaired_wh``: was used for it, and no longer counts. ``charged_wh``: went into a storage of its own.
+    ``withdrawn_wh``: it held this when it turned out not to be.
     """
     address = parse_address(holder)
     get_known_participant(view, address)
@@ -65,9 +67,13 @@ def energy_balance(view: View, *, holder: str) -> JsonObject:
     return {
         "holder": holder,
         "active_wh": sums.held - expired_wh,
+        "reserved_wh": sums.reserved,
         "expired_wh": expired_wh,
         "claimed_wh": sums.claimed,
         "claimed_for_others_wh": sums.used_for_others,
+        "impaired_wh": sums.impaired,
+        "charged_wh": sums.charged,
+        "withdrawn_wh": sums.withdrawn,
     }
 
 
@@ -225,7 +231,7 @@ def _list_slices(view: View, holder: Address, meter: bytes, period: Period, *, t
 
 def _list_hours(holding: Holding) -> list[int]:
     """The hours in which a holder has slices, or had some and used them."""
-    columns = zip(holding.held, holding.claimed, holding.used_for_others, strict=True)
+    columns = zip(*astuple(holding), strict=True)
     return [hour for hour, statuses in enumerate(columns) if any(statuses)]
 
 

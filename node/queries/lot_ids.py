@@ -6,11 +6,13 @@ Owns both forms and the finding of lots: one by its id, or all of a meter in a p
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
-from contracts_native.lots import MINTS, Lot, LotId, Mint, find_lot
+from contracts_native.lots import MINTS, REISSUES, Lot, LotId, Mint, find_lot, get_lot
 from ledger.errors import Malformed
 from ledger.fields import to_json
 from ledger.state import State
+from ledger.tables import Table
 from node.queries.errors import NotFound
 from node.queries.view import TIME_MS_MAX, JsonObject, View, read_id
 
@@ -48,11 +50,15 @@ def get_known_lot(view: View, lot: LotId) -> Lot:
 
 
 def iterate_lots(state: State, meter: bytes, *, from_ms: int, until_ms: int) -> Iterator[Lot]:
-    """The lots of a meter that start in [``from_ms``, ``until_ms``), in the order of time."""
+    """The lots of a meter that start in [``from_ms``, ``until_ms``): in the order of time, then those of corrections."""
     found = MINTS.find_floor(state, meter, from_ms) or MINTS.find_above(state, meter, from_ms)
     while found is not None and found[1].start_ms < until_ms:
         yield from _iterate_mint(meter, found[1], from_ms, until_ms)
         found = MINTS.find_above(state, meter, found[1].start_ms)
+    start, stop = REISSUES.key(meter, from_ms), REISSUES.key(meter, until_ms)
+    for key, _ in state.scan(cast("Table[object]", REISSUES), start, stop):
+        start_ms, version = int.from_bytes(key[-16:-8], "big"), int.from_bytes(key[-8:], "big")
+        yield get_lot(state, LotId(meter, start_ms, version))
 
 
 def _iterate_mint(meter: bytes, mint: Mint, from_ms: int, until_ms: int) -> Iterator[Lot]:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
-from contracts_native.claims import get_claimed_wh
-from contracts_native.lots import FIRST_VERSION, LotId
+from contracts_native.lots import FIRST_VERSION
+from contracts_native.matching import get_claimed_wh
 from contracts_native.meters import Channel
 from contracts_native.readings import (
-    IntervalState,
+    CORRECTIONS,
+    IntervalFact,
     ReportRecord,
     find_report_after,
     find_report_at,
-    get_interval_state,
+    list_facts,
 )
 from ledger.errors import Malformed
+from ledger.fields import to_json
 from node.queries.lot_ids import format_lot_id
 from node.queries.sites import get_known_meter
 from node.queries.view import (
@@ -44,9 +47,7 @@ class Interval:
 
     channel: Channel
     report: ReportRecord
-    start_ms: int
-    wh: int
-    state: IntervalState
+    fact: IntervalFact
     claimed_wh: int
 
 
@@ -62,13 +63,14 @@ def reading_list(
 ) -> JsonObject:
     """What a meter measured in the intervals that start in a period, and what became of each. Raises ``NotFound``.
 
-    State: ``minted`` (with its lot, unless the interval produced nothing), ``quarantined``, ``not_minted`` or
-    ``recorded`` (consumption, with what hourly claims set against it).
+    State: ``minted`` (with its lot, unless the interval produced nothing), ``quarantined``, ``not_minted``,
+    ``withdrawn`` or ``recorded`` (consumption, with what hourly claims set against it). ``wh`` is as corrected;
+    ``correction`` says who corrected it and why.
     """
     meter_id = read_id(meter, name="meter")
     get_known_meter(view, meter_id)
     rows = _iterate_rows(view, meter_id, channel, read_period(from_ms, until_ms), cursor)
-    page = make_page(rows, limit, lambda interval: _show(meter_id, interval))
+    page = make_page(rows, limit, lambda interval: _show(view, meter_id, interval))
     return {"meter": meter, **page.to_json("readings")}
 
 
@@ -86,17 +88,11 @@ def _iterate_report(
     view: View, meter: bytes, channel: Channel, report: ReportRecord, period: Period
 ) -> Iterator[Interval]:
     claimed_wh = get_claimed_wh(view.state, meter, report) if channel is Channel.CONSUMPTION else ()
-    quarantined = frozenset(report.quarantined)
-    length_ms = report.interval_s * 1_000
-    first = max(0, -((report.start_ms - period.start_ms) // length_ms))
-    for index in range(first, len(report.values_wh)):
-        start_ms = report.start_ms + index * length_ms
-        if start_ms >= period.end_ms:
+    for index, fact in enumerate(list_facts(view.state, meter, channel, report)):
+        if fact.start_ms >= period.end_ms:
             return
-        state = get_interval_state(channel, report.flag, is_quarantined=index in quarantined)
-        yield Interval(
-            channel, report, start_ms, report.values_wh[index], state, claimed_wh[index] if claimed_wh else 0
-        )
+        if fact.start_ms >= period.start_ms:
+            yield Interval(channel, report, fact, claimed_wh[index] if claimed_wh else 0)
 
 
 def _iterate_rows(
@@ -113,20 +109,25 @@ def _iterate_rows(
         if past is not None and place == first_place:
             start_ms = max(start_ms, int.from_bytes(past[1:], "big") + 1)
         for interval in iterate_intervals(view, meter, one, Period(start_ms, period.end_ms)):
-            yield bytes([place]) + interval.start_ms.to_bytes(8, "big"), interval
+            yield bytes([place]) + interval.fact.start_ms.to_bytes(8, "big"), interval
 
 
-def _show(meter: bytes, interval: Interval) -> JsonObject:
-    is_minted = interval.state is IntervalState.MINTED and interval.wh > 0
-    lot = format_lot_id(LotId(meter, interval.start_ms, FIRST_VERSION)) if is_minted else None
+def _show(view: View, meter: bytes, interval: Interval) -> JsonObject:
+    fact = interval.fact
+    correction = None
+    if fact.version > FIRST_VERSION:
+        record = CORRECTIONS.get(view.state, meter, interval.channel, fact.start_ms, fact.version)
+        correction = {**cast(JsonObject, to_json(record)), "version": fact.version}
     shown: JsonObject = {
         "channel": interval.channel.value,
-        "start_ms": interval.start_ms,
+        "start_ms": fact.start_ms,
         "interval_s": interval.report.interval_s,
-        "wh": interval.wh,
-        "flag": interval.report.flag.value,
-        "state": interval.state.value,
-        "lot": lot,
+        "wh": fact.wh,
+        "flag": fact.flag.value,
+        "state": fact.state.value,
+        "lot": None if fact.lot is None else format_lot_id(fact.lot),
+        "minted_wh": fact.minted_wh,
+        "correction": correction,
         "tx_id": interval.report.tx_id.hex(),
     }
     if interval.channel is Channel.CONSUMPTION:

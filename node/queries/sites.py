@@ -5,8 +5,7 @@ Owns the answers of ``site_get``, ``site_list``, ``meter_get`` and ``meter_list`
 
 from __future__ import annotations
 
-from contracts_native.meters import METERS, Meter, MeterStatus
-from contracts_native.readings import CHANNELS
+from contracts_native.meters import CHANNELS, METERS, Meter, MeterStatus
 from contracts_native.sites import SITES, Site, Technology
 from ledger.fields import Json, to_json
 from node.index import List, scan_list

@@ -7,25 +7,48 @@ Owns the answers of ``trace_source``, ``trace_holder`` and ``trace_lot``. The fi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
-from contracts_native.claims import SCORE_SCALE, EnergyClaimed, compute_matching_score
-from contracts_native.lots import EnergyMoved, LotId
+from contracts_native.batteries import Source, list_sources
+from contracts_native.claims import (
+    SCORE_SCALE,
+    ClaimImpaired,
+    EnergyClaimed,
+    compute_matching_score,
+    get_claim,
+    get_lost_wh,
+)
+from contracts_native.lots import (
+    FIRST_VERSION,
+    WITHDRAWALS,
+    EnergyMoved,
+    EnergyReleased,
+    EnergyReserved,
+    EnergyWithdrawn,
+    Lot,
+    LotId,
+    LotWithdrawn,
+    find_latest_lot,
+    find_lot,
+    get_lot,
+)
 from contracts_native.meters import Channel, find_channel
-from contracts_native.readings import IntervalState, find_report_at
+from contracts_native.readings import CORRECTIONS, IntervalState, find_report_at
 from contracts_native.slices import make_first_slices
+from contracts_native.storage import EnergyCharged
 from ledger.errors import Malformed, Rejected
-from ledger.fields import Json
+from ledger.fields import Json, to_json
 from ledger.primitives import Address, Hash, format_address, parse_address
+from ledger.receipt import to_json as event_to_json
 from node import index
 from node.chain_store import TransactionPlace, find_transaction_place, get_header
-from node.index import DAY_MS, HOUR_MS, Hours, Movement
+from node.index import DAY_MS, HOUR_MS, Holding, Hours, Movement
 from node.queries.chain import read_receipt
 from node.queries.energy import show_lot, show_slices
-from node.queries.lot_ids import get_known_lot, parse_lot_id
+from node.queries.lot_ids import format_lot_id, get_known_lot, parse_lot_id
 from node.queries.participants import get_known_participant
 from node.queries.readings import iterate_intervals
 from node.queries.sites import get_known_meter, get_known_site, list_meters, list_sites
@@ -38,27 +61,60 @@ INTERVALS_READ_MAX: Final = 200_000  # of a holder's consumption: a year of five
 MOVEMENTS_LIMIT: Final = 100  # each reads the receipts of a block
 _PLACE: Final = 8  # bytes of a height in a cursor; 4 more for the position
 PER_MILLE: Final = 1_000
+MOVEMENTS: Final = (
+    EnergyMoved,
+    EnergyClaimed,
+    EnergyReserved,
+    EnergyReleased,
+    EnergyCharged,
+    EnergyWithdrawn,
+    LotWithdrawn,
+    ClaimImpaired,
+)
 
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums of Wh."""
+    """Running sums of Wh, by what became of them: what is held is active, reserved, or past its lifetime."""
 
     held: int = 0
     claimed: int = 0
+    impaired: int = 0
+    charged: int = 0
+    withdrawn: int = 0
+
+    def add(self, other: _Sums) -> None:
+        self.held += other.held
+        self.claimed += other.claimed
+        self.impaired += other.impaired
+        self.charged += other.charged
+        self.withdrawn += other.withdrawn
+
+    @property
+    def wh(self) -> int:
+        """All of it."""
+        return self.held + self.claimed + self.impaired + self.charged + self.withdrawn
 
     def to_json(self) -> JsonObject:
-        return {"wh": self.held + self.claimed, "held_wh": self.held, "claimed_wh": self.claimed}
+        return {
+            "wh": self.wh,
+            "held_wh": self.held,
+            "claimed_wh": self.claimed,
+            "impaired_wh": self.impaired,
+            "charged_wh": self.charged,
+            "withdrawn_wh": self.withdrawn,
+        }
 
 
 @dataclass(slots=True)
 class _Fates:
-    """What became of what a source metered, in Wh."""
+    """What became of what a source metered, in Wh; ``withdrawn``: of what was minted."""
 
     metered: int = 0
     minted: int = 0
     quarantined: int = 0
     not_minted: int = 0
+    withdrawn: int = 0
 
 
 @dataclass(slots=True)
@@ -79,9 +135,9 @@ def trace_source(
 ) -> JsonObject:
     """Who has the output of a site or a meter: every holder and beneficiary, and that the sums are complete.
 
-    ``holds`` says that metered = minted + quarantined + not minted and that minted = Σ rows. The period is widened to
-    whole hours. ``held_wh`` is active, reserved or past its lifetime. Raises ``NotFound``, or ``Rejected``
-    (``period_too_long``).
+    ``holds`` says that metered = minted − taken back + quarantined + not minted and that minted = Σ rows. The period
+    is widened to whole hours. ``held_wh`` is active, reserved or past its lifetime; ``taken_back_wh`` are lots that
+    were withdrawn, used or not. Raises ``NotFound``, or ``Rejected`` (``period_too_long``).
     """
     meters = _read_source(view, site, meter)
     period = read_period(from_ms, until_ms)
@@ -91,9 +147,9 @@ def trace_source(
     for one in meters:
         holdings_left = _add_holdings(view, one, period, rows, holdings_left)
         _add_fates(view, one, period, fates)
-    accounted_wh = fates.minted + fates.quarantined + fates.not_minted
-    total = _Sums(sum(sums.held for sums in rows.values()), sum(sums.claimed for sums in rows.values()))
-    ranked = sorted(rows.items(), key=lambda row: (-row[1].held - row[1].claimed, row[0]))
+    accounted_wh = fates.minted - fates.withdrawn + fates.quarantined + fates.not_minted
+    total = _sum_all(rows.values())
+    ranked = sorted(rows.items(), key=lambda row: (-row[1].wh, row[0]))
     return {
         "site": site,
         "meter": meter,
@@ -103,9 +159,9 @@ def trace_source(
         "minted_wh": fates.minted,
         "quarantined_wh": fates.quarantined,
         "not_minted_wh": fates.not_minted,
-        "held_wh": total.held,
-        "claimed_wh": total.claimed,
-        "holds": fates.metered == accounted_wh and fates.minted == total.held + total.claimed,
+        "taken_back_wh": fates.withdrawn,
+        **total.to_json(),
+        "holds": fates.metered == accounted_wh and fates.minted == total.wh,
         "rows": [{**_show_participant(view, address), **sums.to_json()} for address, sums in ranked],
     }
 
@@ -121,7 +177,7 @@ def trace_holder(
     get_known_participant(view, address)
     period = read_period(from_ms, until_ms)
     sources = _collect_sources(view, address, period)
-    total = _Sums(sum(one.sums.held for one in sources.values()), sum(one.sums.claimed for one in sources.values()))
+    total = _sum_all(one.sums for one in sources.values())
     return {
         **_show_participant(view, address),
         **period.to_json(),
@@ -134,12 +190,13 @@ def trace_holder(
 def trace_lot(view: View, *, lot: str, limit: Limit = MOVEMENTS_LIMIT, cursor: str | None = None) -> JsonObject:
     """What happened to a lot: its mint, each movement and use with its transaction, and the slices that it has now.
 
+    ``sources``: for a lot that left a storage, the charges behind it with the lots that went in. ``predecessor`` and
+    ``successor``: the lots of other versions, where the interval was corrected.
     A page reads ``limit`` transactions (at most 100) that touched the meter's day; not each of them touched this lot.
     """
     lot_id = parse_lot_id(lot)
     found = get_known_lot(view, lot_id)
-    report = find_report_at(view.state, lot_id.meter, Channel.PRODUCTION, lot_id.start_ms)
-    assert report is not None, "what was minted was reported"
+    tx_id = _get_minting_transaction(view, lot_id)
     first: list[Json] = [
         {"holder": format_address(one.holder), "first_wh": one.first_wh, "end_wh": one.end_wh}
         for one in make_first_slices(found.wh, found.shares)
@@ -147,11 +204,55 @@ def trace_lot(view: View, *, lot: str, limit: Limit = MOVEMENTS_LIMIT, cursor: s
     movements, next_cursor = _list_movements(view, lot_id, min(limit, MOVEMENTS_LIMIT), cursor)
     return {
         **show_lot(found),
-        "mint": {**_show_transaction(view, report.tx_id), "slices": first},
+        **_show_history(view, found),
+        "mint": {**_show_transaction(view, tx_id), "slices": first},
+        "sources": [_show_lot_source(view, source) for source in list_sources(view.state, lot_id)],
         "movements": movements,
         "slices": show_slices(view, found),
         "next_cursor": next_cursor,
     }
+
+
+def _get_minting_transaction(view: View, lot: LotId) -> Hash:
+    if lot.version > FIRST_VERSION:
+        return CORRECTIONS.get(view.state, lot.meter, Channel.PRODUCTION, lot.start_ms, lot.version).tx_id
+    report = find_report_at(view.state, lot.meter, Channel.PRODUCTION, lot.start_ms)
+    assert report is not None, "what was minted was reported"
+    return report.tx_id
+
+
+def _show_history(view: View, lot: Lot) -> JsonObject:
+    """Where a lot stands among the versions of its interval, and why it was withdrawn."""
+    lot_id = lot.lot
+    withdrawal = WITHDRAWALS.find(view.state, lot_id.meter, lot_id.start_ms, lot_id.version)
+    latest = find_latest_lot(view.state, lot_id.meter, lot_id.start_ms)
+    successor = None
+    while latest is not None and latest.lot.version > lot_id.version:
+        successor = latest.lot
+        latest = find_lot(view.state, replace(lot_id, version=latest.predecessor)) if latest.predecessor else None
+    return {
+        "predecessor": format_lot_id(replace(lot_id, version=lot.predecessor)) if lot.predecessor else None,
+        "successor": None if successor is None else format_lot_id(successor),
+        "withdrawal": None if withdrawal is None else to_json(withdrawal),
+    }
+
+
+def _show_lot_source(view: View, source: Source) -> JsonObject:
+    """A charge behind a lot, with the slices that went into the storage then."""
+    claim = get_claim(view.state, source.charge)
+    lost_wh = get_lost_wh(view.state, source.charge, claim)
+    slices: list[Json] = []
+    for ref, lost in zip(claim.slices, lost_wh, strict=True):
+        lot = get_lot(view.state, ref.lot)
+        if lot.end_ms <= source.end_ms < lot.end_ms + HOUR_MS:
+            range_wh: JsonObject = {"first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
+            slices.append({**show_lot(lot), **range_wh})
+    charged: JsonObject = {
+        "charge": source.charge.hex(),
+        "status": claim.status.value,
+        "charged_until_ms": source.end_ms,
+    }
+    return {**charged, "wh": source.wh, "charged_with": slices}
 
 
 def _read_source(view: View, site: str | None, meter: str | None) -> list[bytes]:
@@ -174,11 +275,10 @@ def _add_holdings(
         if holdings_left == 0:
             raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} daily entries")
         holdings_left -= 1
-        held_wh, claimed_wh = (_sum_hours(day, hours, period) for hours in (holding.held, holding.claimed))
-        if held_wh or claimed_wh:
-            sums = rows[holder]
-            sums.held += held_wh
-            sums.claimed += claimed_wh
+        within = _list_hours(day, period)
+        sums = _sum_holding(holding, slice(within.start, within.stop))
+        if sums.wh:
+            rows[holder].add(sums)
     return holdings_left
 
 
@@ -188,6 +288,24 @@ def _add_fates(view: View, meter: bytes, period: Period, fates: _Fates) -> None:
         fates.minted += _sum_hours(day, one.minted, period)
         fates.quarantined += _sum_hours(day, one.quarantined, period)
         fates.not_minted += _sum_hours(day, one.not_minted, period)
+        fates.withdrawn += _sum_hours(day, one.withdrawn, period)
+
+
+def _sum_holding(holding: Holding, hours: slice) -> _Sums:
+    return _Sums(
+        held=sum(holding.held[hours]) + sum(holding.reserved[hours]),
+        claimed=sum(holding.claimed[hours]),
+        impaired=sum(holding.impaired[hours]),
+        charged=sum(holding.charged[hours]),
+        withdrawn=sum(holding.withdrawn[hours]),
+    )
+
+
+def _sum_all(parts: Iterable[_Sums]) -> _Sums:
+    total = _Sums()
+    for one in parts:
+        total.add(one)
+    return total
 
 
 def _collect_sources(view: View, holder: Address, period: Period) -> dict[bytes, _Source]:
@@ -196,11 +314,10 @@ def _collect_sources(view: View, holder: Address, period: Period) -> dict[bytes,
         if count == METER_DAYS_SHOWN_MAX:
             raise Rejected("period_too_long", f"more than {METER_DAYS_SHOWN_MAX} days of sources")
         for hour in _list_hours(day, period):
-            one = _Sums(holding.held[hour], holding.claimed[hour])
-            if one.held or one.claimed:
+            one = _sum_holding(holding, slice(hour, hour + 1))
+            if one.wh:
                 source = sources[meter]
-                source.sums.held += one.held
-                source.sums.claimed += one.claimed
+                source.sums.add(one)
                 source.hours.append({"start_ms": day * DAY_MS + hour * HOUR_MS, **one.to_json()})
     return dict(sources)
 
@@ -232,9 +349,9 @@ def _show_consumption(view: View, owner: Address, period: Period) -> JsonObject:
     for count, one in enumerate(intervals):
         if count == INTERVALS_READ_MAX:
             raise Rejected("period_too_long", f"more than {INTERVALS_READ_MAX} consumption intervals")
-        if one.state is IntervalState.RECORDED:
-            sums = hours[one.start_ms - one.start_ms % HOUR_MS]
-            sums.held += one.wh
+        if one.fact.state is IntervalState.RECORDED:
+            sums = hours[one.fact.start_ms - one.fact.start_ms % HOUR_MS]
+            sums.held += one.fact.wh
             sums.claimed += one.claimed_wh
     consumed_wh = sum(sums.held for sums in hours.values())
     score = compute_matching_score([one.held for one in hours.values()], [one.claimed for one in hours.values()])
@@ -267,20 +384,10 @@ def _list_movements(view: View, lot: LotId, limit: int, cursor: str | None) -> t
 def _show_movements(view: View, lot: LotId, place: Movement) -> Iterator[JsonObject]:
     receipt = read_receipt(view, TransactionPlace(place.height, place.index))
     for one in receipt.events:
-        if not isinstance(one, EnergyMoved | EnergyClaimed) or one.lot != lot:
-            continue
-        shown: JsonObject = {
-            "event": one.name,
-            **_show_transaction(view, receipt.tx_id),
-            "first_wh": one.first_wh,
-            "end_wh": one.end_wh,
-        }
-        if isinstance(one, EnergyMoved):
-            parties: JsonObject = {"sender": format_address(one.sender), "recipient": format_address(one.recipient)}
-            yield {**shown, **parties, "reference": one.reference}
-        else:
-            parties = {"claimant": format_address(one.claimant), "beneficiary": format_address(one.beneficiary)}
-            yield {**shown, **parties, "claim": one.claim.hex(), "is_hourly": one.is_hourly}
+        if isinstance(one, MOVEMENTS) and one.lot == lot:
+            shown = cast(JsonObject, event_to_json(one))
+            del shown["lot"]
+            yield {"event": one.name, **_show_transaction(view, receipt.tx_id), **shown}
 
 
 def _show_transaction(view: View, tx_id: Hash) -> JsonObject:

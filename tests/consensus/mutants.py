@@ -16,13 +16,24 @@ from consensus import round as rules
 from consensus.effects import Effect, Persist
 from consensus.height import HeightRun
 from consensus.journal import JournalState
-from consensus.messages import DuplicateVote, Proposal, SignedVote, Step, VoteKind, get_vote_kind
+from consensus.messages import (
+    DuplicateVote,
+    PolkaCertificate,
+    Proposal,
+    SignedProposal,
+    SignedVote,
+    Step,
+    VoteKind,
+    get_vote_kind,
+)
 from consensus.parameters import ConsensusParameters
+from consensus.recorder import Recorder
 from consensus.round import CastPrevote, Commit, HeightState, KnownProposal, LockAndPrecommit, Transition
 from consensus.validators import ValidatorSet
-from consensus.votes import FREE_VALUES_MAX, Tally, Value, VoteBook
+from consensus.votes import Value, VoteBook
 from ledger.primitives import Hash
 
+_LIVENESS: Final = frozenset({"all decide", "laggards catch up", "recovery after crashes"})
 _resume = HeightRun._resume
 _finish = HeightRun.finish
 _is_timely = rules.is_timely
@@ -31,11 +42,12 @@ _answer_reproposal = rules._answer_reproposal
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A deliberate bug. ``budget``: how many scenarios of its families may pass before one catches it."""
+    """A deliberate bug. ``budget``: how many scenarios may be needed to catch it; ``promises``: which may break."""
 
     name: str
     apply: Callable[[], AbstractContextManager[object]]
     budget: int
+    promises: frozenset[str]
 
 
 def _swap(*changes: tuple[str, object]) -> Callable[[], AbstractContextManager[object]]:
@@ -76,6 +88,23 @@ def _lock_on_first_prevotes(state: HeightState) -> Transition | None:
     return LockAndPrecommit(block_id) if has_some and state.is_block_valid(block_id) else None
 
 
+def _keep_no_polkas(_recorder: Recorder, _state: HeightState) -> list[PolkaCertificate]:
+    return []
+
+
+def _lock_without_polka() -> AbstractContextManager[object]:
+    # The engine asserts that the polka it journals is one: silenced, so that the judges must find it.
+    stack = ExitStack()
+    stack.enter_context(_swap_rule(rules.find_polka, _lock_on_first_prevotes)())
+    stack.enter_context(patch("consensus.recorder.Recorder._list_polkas", _keep_no_polkas))
+    stack.enter_context(patch("consensus.height.find_polka_of", _find_no_polka))
+    return stack
+
+
+def _find_no_polka(_state: HeightState, _signed: SignedProposal) -> PolkaCertificate | None:
+    return None
+
+
 def _quorum_minus_one(count: int) -> int:
     return max(count - (count - 1) // 3 - 1, 1)
 
@@ -103,9 +132,6 @@ class CarelessVoteBook(VoteBook):
         super().__init__(validators)
         self._arrived: Counter[tuple[int, VoteKind, Value]] = Counter()
 
-    def is_known(self, index: int, signed: SignedVote) -> bool:
-        return False
-
     def add(self, index: int, signed: SignedVote, *, current_round: int, tick: int) -> DuplicateVote | None:
         found = super().add(index, signed, current_round=current_round, tick=tick)
         round_, kind, value = signed.vote.round, get_vote_kind(signed.vote), signed.vote.block_id
@@ -114,6 +140,10 @@ class CarelessVoteBook(VoteBook):
         if self._arrived[round_, kind, value] >= self.validators.quorum and value not in values:
             values.append(value)
         return found
+
+
+def _is_never_known(*_: object) -> bool:
+    return False
 
 
 def _is_always_timely(_state: HeightState, _known: KnownProposal) -> bool:
@@ -138,10 +168,6 @@ def _is_never_invalid(state: HeightState, block_id: Hash) -> bool | None:
     return True if block_id in state.blocks else None
 
 
-def _is_one_of_the_first_two(tally: Tally, index: int, _value: Value) -> bool:
-    return tally.count_values_of(index) < FREE_VALUES_MAX
-
-
 def _is_signed_by_anybody(*_: object) -> bool:
     return True
 
@@ -154,40 +180,97 @@ MUTANTS: Final = (
             ("consensus.round.is_lock_open_to_fresh", _is_always_open_to_fresh),
             ("consensus.round.is_lock_open_to_reproposal", _is_always_open_to_reproposal),
         ),
-        100,
+        budget=32,
+        promises=frozenset({"no honest node is blamed", "polkas follow commits", "agreement"}),
     ),
-    Mutant("forget_lock_on_restart", _swap(("consensus.height.HeightRun._resume", _resume_without_lock)), 100),
-    Mutant("skip_polka_check", _swap_rule(rules.find_polka, _lock_on_first_prevotes), 100),
-    Mutant("quorum_minus_one", _swap(("consensus.validators.compute_quorum", _quorum_minus_one)), 100),
-    Mutant("no_jump_at_f_plus_one", _swap_rule(rules.find_skip, None), 100),
+    Mutant(
+        "forget_lock_on_restart",
+        _swap(("consensus.height.HeightRun._resume", _resume_without_lock)),
+        budget=64,
+        promises=frozenset({"lock holds"}),
+    ),
+    Mutant(
+        "skip_polka_check",
+        _lock_without_polka,
+        budget=4,
+        promises=frozenset({"precommits are justified"}),
+    ),
+    Mutant(
+        "quorum_minus_one",
+        _swap(("consensus.validators.compute_quorum", _quorum_minus_one)),
+        budget=4,
+        promises=frozenset({"precommits are justified", "certificates verify"}),
+    ),
+    Mutant(
+        "no_jump_at_f_plus_one",
+        _swap_rule(rules.find_skip, None),
+        budget=64,
+        promises=frozenset({"rounds come together"}),
+    ),
     Mutant(
         "constant_timeouts",
         _swap(("consensus.parameters.ConsensusParameters.compute_timeout_ms", _constant_timeout)),
-        100,
+        budget=64,
+        promises=_LIVENESS,
     ),
-    Mutant("journal_after_send", _swap(("consensus.height.HeightRun.finish", _finish_sending_first)), 100),
+    Mutant(
+        "journal_after_send",
+        _swap(("consensus.height.HeightRun.finish", _finish_sending_first)),
+        budget=4,
+        promises=frozenset({"durable first"}),
+    ),
     Mutant(
         "accept_reproposal_without_its_polka",
         _swap(
             ("consensus.round.has_polka_of_reproposal", _has_polka_on_its_word),
             ("consensus.admission.has_polka_of_reproposal", _has_polka_on_its_word),
         ),
-        100,
+        budget=160,
+        promises=frozenset({"prevotes are justified"}),
     ),
-    Mutant("count_a_sender_twice", _swap(("consensus.height.VoteBook", CarelessVoteBook)), 100),
-    Mutant("no_time_check_at_all", _swap(("consensus.round.is_timely", _is_always_timely)), 100),
+    Mutant(
+        "count_a_sender_twice",
+        _swap(
+            ("consensus.height.VoteBook", CarelessVoteBook),
+            ("consensus.votes.VoteBook.is_known", _is_never_known),
+        ),
+        budget=16,
+        promises=frozenset({"precommits are justified", "prevotes are justified", "certificates verify"}),
+    ),
+    Mutant(
+        "no_time_check_at_all",
+        _swap(("consensus.round.is_timely", _is_always_timely)),
+        budget=64,
+        promises=frozenset({"times rise"}),
+    ),
     Mutant(
         "time_check_on_reproposals",
         _swap(("consensus.round._answer_reproposal", _answer_reproposal_by_the_clock)),
-        100,
+        budget=64,
+        promises=_LIVENESS,
     ),
     Mutant(
         "older_polka_opens_the_lock",
         _swap(("consensus.round.is_lock_open_to_reproposal", _is_polka_of_any_age_enough)),
-        100,
+        budget=96,
+        promises=frozenset({"no honest node is blamed", "polkas follow commits", "agreement"}),
     ),
-    Mutant("decide_in_the_current_round_only", _swap_rule(rules.find_commit, _find_commit_of_this_round), 100),
-    Mutant("take_every_block_for_valid", _swap(("consensus.round.HeightState.is_block_valid", _is_never_invalid)), 100),
-    Mutant("keep_two_votes_of_a_sender", _swap(("consensus.votes.is_conflicting_vote_kept", _is_one_of_the_first_two)), 100),
-    Mutant("trust_every_signature", _swap(("consensus.admission.Admission.is_signed", _is_signed_by_anybody)), 100),
+    Mutant(
+        "decide_in_the_current_round_only",
+        _swap_rule(rules.find_commit, _find_commit_of_this_round),
+        budget=160,
+        promises=_LIVENESS,
+    ),
+    Mutant(
+        "take_every_block_for_valid",
+        _swap(("consensus.round.HeightState.is_block_valid", _is_never_invalid)),
+        budget=240,
+        promises=frozenset({"validity"}),
+    ),
+    Mutant(
+        "trust_every_signature",
+        _swap(("consensus.admission.Admission.is_signed", _is_signed_by_anybody)),
+        budget=160,
+        promises=frozenset({"certificates verify", "precommits are justified", "prevotes are justified"}),
+    ),
 )

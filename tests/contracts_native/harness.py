@@ -6,6 +6,7 @@ refusal must leave the state as it was. Keys follow from names, so that a test i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -15,12 +16,23 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from contracts_native.claims import CLAIMED
-from contracts_native.lots import MINTS, LotId, get_slices
-from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
+from contracts_native.claims import CLAIMS, get_lost_wh
+from contracts_native.lots import MINTS, REISSUES, Lot, LotId, get_lot, get_slices, is_withdrawn
+from contracts_native.matching import CLAIMED, CLAIMS_ON
+from contracts_native.meters import METERS, Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.participants import PARTICIPANTS, Role, get_participant
-from contracts_native.readings import REPORTS, Flag, Report, SubmitReadings, find_report_at, make_report_message
-from contracts_native.sites import RegisterSite, Technology
+from contracts_native.readings import (
+    REPORTS,
+    Flag,
+    IntervalState,
+    Report,
+    SubmitReadings,
+    apply_revisions,
+    find_report_at,
+    list_facts,
+    make_report_message,
+)
+from contracts_native.sites import RegisterSite, Technology, get_site
 from contracts_native.slices import SliceStatus, is_partition
 from contracts_native.table import load_table
 from ledger.errors import Rejected
@@ -83,6 +95,7 @@ CAROL: Final = make_person("carol")  # investor
 AUDITOR: Final = make_person("auditor")
 FULFILMENT: Final = make_person("fulfilment")
 ORACLE: Final = make_person("oracle")
+MEASURER: Final = make_person("measurer")  # the measurement body
 STRANGER: Final = make_person("stranger")  # registered nowhere
 
 ROLES: Final[Mapping[Person, tuple[Role, ...]]] = {
@@ -95,6 +108,7 @@ ROLES: Final[Mapping[Person, tuple[Role, ...]]] = {
     AUDITOR: (Role.AUDITOR,),
     FULFILMENT: (Role.FULFILMENT,),
     ORACLE: (Role.ORACLE,),
+    MEASURER: (Role.MEASUREMENT_BODY,),
 }
 
 
@@ -339,34 +353,74 @@ def make_genesis(parameters: Parameters) -> GenesisDocument:
     return GenesisDocument(CHAIN_ID, DAY_0_MS, validators, participants, parameters)
 
 
+def list_lots(state: State) -> list[Lot]:
+    """Every lot that was ever minted."""
+    ids = [
+        LotId(key[3:19], record.start_ms + index * record.interval_s * 1_000, record.version)
+        for key, record in MINTS.scan(state)
+        for index, wh in enumerate(record.wh)
+        if wh
+    ]
+    ids += [
+        LotId(key[3:19], int.from_bytes(key[19:27], "big"), int.from_bytes(key[27:], "big"))
+        for key, _ in REISSUES.scan(state)
+    ]
+    return [get_lot(state, lot_id) for lot_id in ids]
+
+
 def check_energy_conserved(state: State) -> dict[SliceStatus, int]:
     """Slices partition their lots, hourly claims fit what was recorded, metered Wh all went somewhere. Wh by status."""
     totals = dict.fromkeys(SliceStatus, 0)
-    minted_wh = 0
-    for key, record in MINTS.scan(state):
-        meter = key[3:19]
-        for index, wh in enumerate(record.wh):
-            if not wh:
-                continue
-            slices = get_slices(
-                state, LotId(meter, record.start_ms + index * record.interval_s * 1_000, record.version)
-            )
-            assert is_partition(slices, wh)
-            minted_wh += wh
-            for one in slices:
-                totals[one.status] += one.end_wh - one.first_wh
+    live: Counter[tuple[bytes, int]] = Counter()  # meter, start → lots
+    live_wh = minted_wh = 0
+    for lot in list_lots(state):
+        slices = get_slices(state, lot.lot)
+        assert is_partition(slices, lot.wh)
+        minted_wh += lot.wh
+        for one in slices:
+            totals[one.status] += one.wh
+        if is_withdrawn(state, lot.lot):
+            assert {one.status for one in slices} <= {SliceStatus.WITHDRAWN, SliceStatus.CLAIMED, SliceStatus.CHARGED}
+        else:
+            live[lot.lot.meter, lot.start_ms] += 1
+            live_wh += lot.wh
+            assert SliceStatus.WITHDRAWN not in {one.status for one in slices}
     assert sum(totals.values()) == minted_wh
-    assert minted_wh == _sum_mintable(state)
-    for key, claimed in CLAIMED.scan(state):
-        report = find_report_at(state, key[3:19], Channel.CONSUMPTION, int.from_bytes(key[19:27], "big"))
-        assert report is not None
-        assert all(0 <= part <= whole for part, whole in zip(claimed.wh, report.values_wh, strict=True))
+    assert all(count == 1 for count in live.values()), "one live lot for an interval at most"
+    assert live_wh == _sum_minted(state)
+    check_claims_conserved(state)
     return totals
 
 
-def _sum_mintable(state: State) -> int:
+def check_claims_conserved(state: State) -> None:
+    """Hourly claims fit what was recorded, and are the sum of what each claim has; a claim loses what it had."""
+    by_claim: Counter[tuple[bytes, int]] = Counter()  # consumption meter, start of the report → Wh of all claims
+    for key, one in CLAIMS_ON.scan(state):
+        by_claim[key[3:19], int.from_bytes(key[19:27], "big")] += one.wh
+    for key, claimed in CLAIMED.scan(state):
+        meter, start_ms = key[3:19], int.from_bytes(key[19:27], "big")
+        report = find_report_at(state, meter, Channel.CONSUMPTION, start_ms)
+        assert report is not None
+        assert all(0 <= part <= whole for part, whole in zip(claimed.wh, report.values_wh, strict=True))
+        assert sum(claimed.wh) == by_claim.pop((meter, start_ms), 0)
+    assert not by_claim
+    matched_wh = sum(one.wh for _, one in CLAIMS_ON.scan(state))
+    for key, claim in CLAIMS.scan(state):
+        lost_wh = get_lost_wh(state, key[3:], claim)
+        assert all(0 <= lost <= ref.wh for lost, ref in zip(lost_wh, claim.slices, strict=True))
+        if claim.consumption_meter is not None:
+            matched_wh -= claim.wh - sum(lost_wh)
+    assert matched_wh == 0, "what claims have and did not lose is what they are set against"
+
+
+def _sum_minted(state: State) -> int:
+    """What the reports say was minted and stands, storages by what stands behind them."""
     total_wh = 0
-    for key, report in REPORTS.scan(state):
-        if key[19:].startswith(b"production") and report.flag is Flag.MEASURED:
-            total_wh += sum(wh for index, wh in enumerate(report.values_wh) if index not in report.quarantined)
+    for meter_id, meter in METERS.scan(state):
+        is_storage = get_site(state, meter.site).technology is Technology.STORAGE
+        for _, stored in REPORTS.scan(state, meter_id[3:], Channel.PRODUCTION):
+            record = apply_revisions(state, meter_id[3:], Channel.PRODUCTION, stored)
+            for fact in list_facts(state, meter_id[3:], Channel.PRODUCTION, record):
+                if fact.state is IntervalState.MINTED:
+                    total_wh += fact.minted_wh if is_storage else fact.wh
     return total_wh

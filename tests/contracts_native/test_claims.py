@@ -8,16 +8,15 @@ from random import Random
 import pytest
 
 from contracts_native.claims import (
-    CLAIMED,
     SCORE_SCALE,
     ClaimEnergy,
     ClaimStatus,
     EnergyClaimed,
     compute_matching_score,
     get_claim,
-    get_claimed_wh,
 )
 from contracts_native.lots import LotId, SliceRef, TransferEnergy, get_slices
+from contracts_native.matching import CLAIMED, get_claimed_wh
 from contracts_native.meters import Channel
 from contracts_native.readings import find_report_at
 from contracts_native.sites import Technology

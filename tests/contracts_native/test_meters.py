@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 
 from contracts_native.meters import (
-    TRANSITIONS,
     Channel,
     ChannelSpec,
     MeterRegistered,
     MeterStatus,
     RegisterMeter,
-    check_transition,
     compute_meter_id,
     find_channel,
     get_meter,
@@ -116,13 +114,6 @@ def test_a_meter_is_not_older_than_its_site() -> None:
     world = World()
     payload = replace(make_registration(world), commissioned_ms=DAY_0_MS - 1)
     world.refuses(payload, "meter_commissioned_before_site", by=UTILITY, cosigners=[ALICE])
-
-
-def test_a_status_follows_only_as_the_table_says() -> None:
-    assert set(TRANSITIONS) == set(MeterStatus)
-    check_transition(MeterStatus.SUSPENDED, MeterStatus.ACTIVE)
-    with pytest.raises(RuleViolated, match="meter_status_cannot_follow"):
-        check_transition(MeterStatus.RETIRED, MeterStatus.ACTIVE)
 
 
 def test_an_unknown_meter_is_named_so() -> None:

@@ -45,6 +45,7 @@ async def test_a_day_of_the_demo_holds_every_check(tmp_path: Path) -> None:
     options = DemoOptions(days=1, directory=directory, as_json=True, block_ms=BLOCK_MS)
     status = await run(options, console)
     document: dict[str, Any] = json.loads(stream.getvalue())
+    assert "error" not in document, document["error"]
     assert [one for one in document["checks"] if not one["holds"]] == []
     assert (status, document["ok"]) == (0, True)
     assert len(document["checks"]) > 40

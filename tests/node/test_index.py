@@ -139,7 +139,7 @@ def test_who_has_given_all_away_is_gone_from_the_index() -> None:
     chain.apply(TransferEnergy(BOB.address, (SliceRef(lot, 0, 500),), ""), by=ALICE)
     assert [holder for _, holder, _ in index.scan_source(chain.store, meter.meter_id, ALL_DAYS)] == [BOB.address]
     assert list(index.scan_holder(chain.store, ALICE.address, ALL_DAYS)) == []
-    assert index.get_balance(chain.store, ALICE.address) == Balance(0, 0, 0)
+    assert index.get_balance(chain.store, ALICE.address) == index.NO_BALANCE
 
 
 def test_what_was_metered_is_minted_quarantined_or_not_minted() -> None:

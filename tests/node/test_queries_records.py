@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from contracts_native.bills import DisputeBill
-from contracts_native.claims import CLAIMED, ClaimedWh
 from contracts_native.credits import IssueCredits, RedeemCredits, RedemptionStatus
 from contracts_native.escrow import EscrowStatus, LockEscrow
 from contracts_native.lots import MINTS, SLICES, LotId, LotSlices
+from contracts_native.matching import CLAIMED, ClaimedWh
 from contracts_native.meters import Channel
 from contracts_native.participants import PARTICIPANTS, Role
 from contracts_native.readings import Flag

@@ -38,7 +38,6 @@ from consensus.inputs import TimeoutElapsed as TimeoutFired
 from consensus.journal import replay
 from consensus.messages import (
     Message,
-    PolkaCertificate,
     Prevote,
     Proposal,
     SignedProposal,
@@ -50,7 +49,7 @@ from consensus.messages import (
 )
 from consensus.parameters import ConsensusParameters
 from consensus.round import HeightState
-from ledger.primitives import Hash, Height, PublicKey, Signature, sha256
+from ledger.primitives import Hash, Height, PublicKey, Signature, is_valid_ed25519, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS, START_MS, build_validators
 from tests.consensus.network import to_input
 from tests.simulator.byzantine import Bag, Parcel, twist
@@ -143,6 +142,7 @@ class Arena:
         self.highest_round = -1
         self.end_height = scenario.first_height + scenario.heights - 1
         self.undecided = 0  # heights that honest copies still lack
+        self.judges: list[Watcher] = []
         self.first_proposed: dict[tuple[int, int], Hash] = {}  # (height, round) → block
         self.blocks: dict[Hash, tuple[int, int, bytes]] = {}  # id → (block time, when it was made, body)
         self.said: list[SignedVote] = []  # every vote that any key ever signed and sent
@@ -163,6 +163,7 @@ class Arena:
 
     def watch(self, *watchers: Watcher) -> None:
         """Show these what happens; each is asked only for what it overrides."""
+        self.judges.extend(watchers)
         for name, listening in self._watchers.items():
             listening.extend(one for one in watchers if getattr(type(one), name) is not getattr(Watcher, name))
 
@@ -297,10 +298,10 @@ class Arena:
         for watcher in self._watchers["on_handled"]:
             watcher.on_handled(copy)
         state = copy.state
-        if copy.is_honest and state.height == self.scenario.first_height and state.round > self.highest_round:
-            if state.step is not Step.NEW_HEIGHT:
-                self.highest_round = state.round
-                self.puppets.play_round(state.round)
+        is_first_height = state.height == self.scenario.first_height and state.step is not Step.NEW_HEIGHT
+        if copy.is_honest and is_first_height and state.round > self.highest_round:
+            self.highest_round = state.round
+            self.puppets.play_round(state.round)
 
     def _find_crash(self, copy: Copy) -> Crash | None:
         here = (copy.state.round, copy.state.step)
@@ -330,8 +331,8 @@ class Arena:
             case ScheduleTimeout(height, round_, step, delay_ms):
                 self._later(copy, delay_ms, lambda: TimeoutFired(height, round_, step, self._clock(copy)))
             case BuildBlock(height, round_, time_ms):
-                block_id, body = self.make_block(time_ms)
-                self._later(copy, 1, lambda: BlockBuilt(height, round_, block_id, time_ms, body))
+                block_id, new_body = self.make_block(time_ms)
+                self._later(copy, 1, lambda: BlockBuilt(height, round_, block_id, time_ms, new_body))
             case CheckBlock(_, block_id, _, body):
                 self._later(copy, 1, lambda: BlockChecked(block_id, self._check(copy, body)))
             case Decide():
@@ -400,6 +401,13 @@ class Arena:
         """A proposal signed by any validator, for those who are Byzantine."""
         signature = self._sign(index, compute_signed_bytes(CONTEXT, proposal))
         return SignedProposal(proposal, KEYS[index].public, signature)
+
+    def is_signed(self, signed: SignedVote) -> bool:
+        """Whether its voter signed it, by a reckoning of our own."""
+        data = compute_signed_bytes(CONTEXT, signed.vote)
+        if self._real:
+            return is_valid_ed25519(signed.voter, data, signed.signature)
+        return is_valid_fast(signed.voter, data, signed.signature)
 
     def _sign(self, index: int, data: bytes) -> Signature:
         return KEYS[index].sign(data) if self._real else sign_fast(KEYS[index].public, data)

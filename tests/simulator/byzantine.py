@@ -138,12 +138,9 @@ def _spam(bag: Bag, move: Corrupt, parcel: Parcel) -> list[Parcel]:
     for _ in range(SPAM_VOTES):
         round_ = message.vote.round + bag.random.choice([0, 0, 1, 2, 7, 9, 1_000])
         value = Hash(bag.random.randbytes(32))
-        vote = bag.random.choice(
-            [
-                Prevote(message.vote.height, round_, value, bag.random.randrange(-1, max(round_, 0))),
-                Precommit(message.vote.height, round_, value),
-            ]
-        )
+        vote: Vote = Precommit(message.vote.height, round_, value)
+        if bag.random.randrange(2):
+            vote = Prevote(message.vote.height, round_, value, bag.random.randrange(-1, round_))
         flood.append(Parcel(move.towards, bag.sign_vote(vote)))
     return [parcel, *flood]
 

@@ -81,9 +81,7 @@ def _lock_attack(seed: int, random: Random) -> Scenario:
         moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, None, -1, frozenset(honest) - told))
     if random.randrange(2):
         moves.extend(_draw_crashes(honest, random))
-    return Scenario(
-        "lock_attack", seed, count, first_height, rounds=ROUNDS, puppets=(puppet,), moves=tuple(moves)
-    )
+    return Scenario("lock_attack", seed, count, first_height, rounds=ROUNDS, puppets=(puppet,), moves=tuple(moves))
 
 
 def _hide_polka(round_: int, lockers: frozenset[int], honest: list[int], random: Random) -> Iterable[Move]:
@@ -109,23 +107,54 @@ def _attack_as_proposer(puppet: int, round_: int, block: int, honest: list[int],
 
 
 def _skewed_rounds(seed: int, random: Random) -> Scenario:
-    """One node hears nothing for rounds, while the others go through them and cannot decide."""
-    count = random.choice([4, 4, 7])
-    left = frozenset(random.sample(range(count), random.randint(1, (count - 1) // 3)))
-    rounds = random.randint(3, 6)
+    """A puppet takes two others through many rounds while the fourth hears nothing, and then falls silent.
+
+    After healing the three honest need each other, and stand rounds apart.
+    """
+    puppet, left, *others = random.sample(range(4), 4)
+    rounds = random.randint(4, 8)
+    everybody = frozenset(product(range(4), range(4)))
+    apart = frozenset(link for link in everybody if (link[0] == left) != (link[1] == left))
     moves: list[Move] = []
-    everybody = range(count)
     for round_ in range(rounds):
-        cut = {(one, other) for one, other in product(everybody, everybody) if (one in left) != (other in left)}
-        moves.append(Lose(round_, None, frozenset(cut)))
-        stubborn = Kind.PREVOTE if random.randrange(2) else Kind.PROPOSAL
-        links = {(one, other) for one, other in product(everybody, everybody) if one != other and random.randrange(2)}
-        if stubborn is Kind.PROPOSAL:
-            moves.append(Lose(round_, stubborn, frozenset(product(everybody, everybody))))
-        else:
-            # Nobody prevotes in time to lock, but precommits of nil come from everybody.
-            moves.append(Lose(round_, Kind.PROPOSAL, frozenset(links)))
-    return Scenario("skewed_rounds", seed, count, random.randint(1, 8), rounds=rounds, moves=tuple(moves))
+        moves.append(Lose(round_, None, apart))
+        # Nobody sees the proposal, or one does and its prevote is alone; round 0 may even give a lock.
+        unseen = everybody if random.randrange(3) else frozenset((one, others[0]) for one in range(4))
+        moves.append(Lose(round_, Kind.PROPOSAL, unseen))
+        for kind in (Kind.PREVOTE, Kind.PRECOMMIT):
+            moves.append(SayVote(puppet, round_, kind, None, -1, frozenset(others)))
+    return Scenario(
+        "skewed_rounds", seed, 4, random.randint(1, 8), rounds=rounds, puppets=(puppet,), moves=tuple(moves)
+    )
+
+
+def _lying_proposer(seed: int, random: Random) -> Scenario:
+    """The first proposer lies: about the time, the validity, a polka; and votes for its own lie."""
+    puppet = random.randrange(4)
+    honest = [index for index in range(4) if index != puppet]
+    first_height = 4 + puppet
+    moves: list[Move] = []
+    for round_ in (0, 4):
+        block = -1 - round_
+        valid_round = random.choice([-1, -1, random.randrange(-1, max(round_, 0))])
+        is_bad = random.randrange(3) == 0
+        lead_ms = 0 if is_bad else random.choice([0, 13_000, 40_000, -13_000, -40_000])
+        polka = random.choice(["true", "forged", "none"])
+        moves.append(SayProposal(puppet, round_, block, valid_round, frozenset(honest), polka, lead_ms, is_bad))
+        for kind in (Kind.PREVOTE, Kind.PRECOMMIT):
+            some = frozenset(honest if random.randrange(2) else random.sample(honest, 2))
+            moves.append(SayVote(puppet, round_, kind, block, valid_round, some))
+    offsets = tuple(random.randrange(-2_000, 2_000) for _ in range(4))
+    return Scenario(
+        "lying_proposer",
+        seed,
+        4,
+        first_height,
+        rounds=ROUNDS,
+        puppets=(puppet,),
+        clock_offsets_ms=offsets,
+        moves=(*moves, *_draw_crashes(honest, random)),
+    )
 
 
 def _slow_links(seed: int, random: Random) -> Scenario:
@@ -152,9 +181,7 @@ def _late_blocks(seed: int, random: Random) -> Scenario:
     rounds = random.randint(2, ROUNDS)
     moves.extend(Lose(round_, Kind.PROPOSAL, everybody) for round_ in range(1, rounds))
     offsets = tuple(random.randrange(-4_000, 4_000) for _ in range(4))
-    return Scenario(
-        "late_blocks", seed, 4, first_height, rounds=rounds, clock_offsets_ms=offsets, moves=tuple(moves)
-    )
+    return Scenario("late_blocks", seed, 4, first_height, rounds=rounds, clock_offsets_ms=offsets, moves=tuple(moves))
 
 
 def _crashes(seed: int, random: Random) -> Scenario:
@@ -223,9 +250,7 @@ def _weather(seed: int, random: Random) -> Scenario:
         drop, duplicate = random.choice([0, 5, 30, 60]), random.choice([0, 10])
         moves.append(Weather(at_ms, drop, duplicate, random.choice([5, 200, 3_000]), groups))
         for _ in range(random.choice([0, 0, 1, 3])):
-            moves.append(
-                PowerCut(at_ms + random.randrange(3_000), random.choice(numbers), random.randrange(5_000))
-            )
+            moves.append(PowerCut(at_ms + random.randrange(3_000), random.choice(numbers), random.randrange(5_000)))
         at_ms += random.randrange(500, 4_000)
     return Scenario(
         "weather",
@@ -270,6 +295,7 @@ DIRECTED: Final[dict[str, Generator]] = {
     "twins": _twins,
     "lock_attack": _lock_attack,
     "skewed_rounds": _skewed_rounds,
+    "lying_proposer": _lying_proposer,
     "slow_links": _slow_links,
     "late_blocks": _late_blocks,
     "crashes": _crashes,
@@ -280,6 +306,6 @@ FAMILIES: Final[dict[str, Generator]] = {**DIRECTED, "weather": _weather}
 TURNS: Final = (
     *("twins", "lock_attack", "crashes", "byzantine"),
     *("twins", "lock_attack", "late_blocks", "skewed_rounds"),
-    *("twins", "lock_attack", "crashes", "byzantine"),
+    *("twins", "lock_attack", "lying_proposer", "byzantine"),
     *("twins", "lock_attack", "overrun", "slow_links"),
 )

@@ -19,12 +19,11 @@ from consensus.messages import (
     RoundCertificate,
     SignedProposal,
     SignedVote,
-    compute_signed_bytes,
     list_certificate_votes,
 )
 from ledger.primitives import Hash, PublicKey, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS
-from tests.simulator.arena import PARAMETERS, Arena, Copy, Watcher, is_valid_fast
+from tests.simulator.arena import PARAMETERS, Arena, Copy, Watcher
 
 
 class Broken(AssertionError):
@@ -53,8 +52,7 @@ class Judge(Watcher):
 
     def is_genuine(self, signed: SignedVote) -> bool:
         """Whether a member signed this vote."""
-        data = compute_signed_bytes(CONTEXT, signed.vote)
-        return find_index(signed.voter) < self.count and is_valid_fast(signed.voter, data, signed.signature)
+        return find_index(signed.voter) < self.count and self.arena.is_signed(signed)
 
 
 def find_index(key: PublicKey) -> int:
@@ -141,14 +139,14 @@ class PrecommitsJustified(Judge):
         wanted = (height, round_, block_id)
         voters = {copy.key}
         for message in copy.heard:
-            votes = (message,) if isinstance(message, SignedVote) else ()
+            votes: tuple[SignedVote, ...] = (message,) if isinstance(message, SignedVote) else ()
             if isinstance(message, PolkaCertificate | RoundCertificate):
                 votes = list_certificate_votes(message)
             for signed in votes:
                 vote = signed.vote
-                if type(vote) is Prevote and (vote.height, vote.round, vote.block_id) == wanted:
-                    if signed.voter not in voters and self.is_genuine(signed):
-                        voters.add(signed.voter)
+                is_for_it = type(vote) is Prevote and (vote.height, vote.round, vote.block_id) == wanted
+                if is_for_it and signed.voter not in voters and self.is_genuine(signed):
+                    voters.add(signed.voter)
         return len(voters)
 
 

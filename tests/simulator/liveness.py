@@ -16,15 +16,15 @@ from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, Broken, ForkNamesT
 from tests.simulator.scenario import Crash, PowerCut, Scenario
 
 LOOK_MS: Final = 250
-SPREAD_MS: Final = 6_000  # on fast links, rounds are within one of each other by then
+SPREAD_MS: Final = 4_000  # on fast links, rounds are within one of each other by then
 FAST_MS: Final = 500
-ROUNDS_PER_VALIDATOR: Final = 3  # to decide after healing: every proposer has had three turns
-HEALING_MS_MAX: Final = 1_200_000  # no run needs as long; one that does is stuck
+ROUNDS_PER_VALIDATOR: Final = 2  # to decide after healing: every proposer has had two turns
+HEALING_MS_MAX: Final = 300_000  # no run needs as long; one that does is stuck
 
 
-def run_scenario(scenario: Scenario) -> Arena:
+def run_scenario(scenario: Scenario, *, real_signatures: bool = False) -> Arena:
     """Play it. Raises ``Broken`` if a promise fails, ``AssertionError`` if the engine trips over itself."""
-    arena = Arena(scenario)
+    arena = Arena(scenario, real_signatures=real_signatures)
     if len(scenario.faulty) > arena.validators.f:
         return _run_overrun(arena)
     arena.watch(*(judge(arena) for judge in SAFETY))

@@ -114,6 +114,13 @@ class FragileDisk(FailingDisk):
         self._unsynced_names = [(directory, undo) for directory, undo in self._unsynced_names if directory != path]
 
 
+class KilledDisk(FragileDisk):
+    """Fails as a killed process does: the machine stays on, and what was not synced is still there, for now."""
+
+    def fail(self) -> None:
+        raise PowerCut
+
+
 def _put_back(path: Path, data: bytes | None) -> None:
     if not path.parent.exists():
         return

@@ -16,7 +16,7 @@ from node.documents.disk import Disk
 from node.documents.embedded import EmbeddedStore
 from node.documents.store import StoreFailed
 from tests.node.documents.contract import Factory, StoreContract
-from tests.node.documents.power import FailingDisk, FragileDisk, PowerCut
+from tests.node.documents.power import FailingDisk, FragileDisk, KilledDisk, PowerCut
 from tests.node.documents.samples import SIZE_MAX, Pattern, make_blocks, make_content
 
 OLD, NEW, GONE = (make_content(size, seed) for size, seed in ((600_000, "old"), (524_289, "new"), (300_000, "gone")))
@@ -24,7 +24,7 @@ OLD, NEW, GONE = (make_content(size, seed) for size, seed in ((600_000, "old"), 
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Factory:
-    return lambda name="store": EmbeddedStore(tmp_path / name)
+    return lambda: EmbeddedStore(tmp_path / "store")
 
 
 class TestContract(StoreContract):
@@ -218,18 +218,23 @@ def test_power_cut_right_after_a_put_returned_keeps_the_document(tmp_path: Path,
     check_nothing_lost(tmp_path, old)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_power_cut_right_after_pinning_what_a_lost_put_left_keeps_the_document(tmp_path: Path, seed: int) -> None:
-    old, _ = prepare(tmp_path)
-    new = make_blocks(NEW)[-1].cid
-    disk = FragileDisk(fails_at=None, seed=seed)
-    store = EmbeddedStore(tmp_path, disk=disk)
-    store.put(io.BytesIO(NEW), size_max=SIZE_MAX)
-    store.unpin(new)
-    store.pin(new)
-    disk.cut()
-    assert set(EmbeddedStore(tmp_path).list_pins()) == {old, new}
-    check_nothing_lost(tmp_path, old)
+def test_power_cut_right_after_pinning_what_a_killed_put_left_keeps_the_document(tmp_path: Path) -> None:
+    new, pinned = make_blocks(NEW)[-1].cid, 0
+    for step in range(count_steps(tmp_path / "counted")):
+        root = tmp_path / str(step)
+        old, _ = prepare(root)
+        disk = KilledDisk(fails_at=step, seed=step)
+        with pytest.raises(PowerCut):
+            live_through(root, disk)
+        try:
+            EmbeddedStore(root, disk=disk).pin(new)
+        except StoreFailed:
+            continue  # the put was killed too early
+        pinned += 1
+        disk.cut()
+        assert new in EmbeddedStore(root).list_pins()
+        check_nothing_lost(root, old)
+    assert pinned > 5
 
 
 def test_disk_full_at_any_step_is_named_and_loses_nothing(tmp_path: Path) -> None:

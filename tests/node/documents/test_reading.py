@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import pytest
@@ -20,6 +20,11 @@ from node.documents.unixfs import LINKS_MAX, Link, encode_file, encode_node
 from tests.node.documents.samples import SIZE_MAX, VECTORS, load_vectors, make_blocks, make_content
 
 NARROW = Layout(chunk_bytes=10, links_max=3)
+CHANGES: list[Callable[[bytes], bytes]] = [
+    lambda data: data[:-1],
+    lambda data: data + b"x",
+    lambda data: bytes([data[0] ^ 1]) + data[1:],
+]
 
 
 class Shelf:
@@ -72,7 +77,7 @@ def test_content_between_the_links_of_a_node_comes_first() -> None:
 def test_no_piece_of_an_altered_block_is_given_wherever_it_is() -> None:
     blocks = list(build_blocks(io.BytesIO(make_content(200)), size_max=200, layout=NARROW))
     for victim in {block.cid.digest for block in blocks}:
-        for change in (lambda data: data[:-1], lambda data: data + b"x", lambda data: bytes([data[0] ^ 1]) + data[1:]):
+        for change in CHANGES:
             shelf = Shelf(blocks)
             shelf.blocks[victim] = change(shelf.blocks[victim])
             given: list[bytes] = []

@@ -1,0 +1,130 @@
+"""Directed and random scenarios of bare engines, thousands of them; and that the judges and the minimiser can see.
+
+A failure prints the command that replays it and the least that still fails. A seed that ever failed goes into
+``KEPT`` and stays there; no seed is ever excluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from consensus.messages import Prevote
+from tests.consensus.mutants import MUTANTS, Mutant
+from tests.simulator.arena import fast_signatures
+from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
+from tests.simulator.invariants import ForkNamesTheGuilty, find_guilty
+from tests.simulator.liveness import run_scenario
+from tests.simulator.minimise import ScenarioFailed, explain, find_failure, judge_all, minimise
+from tests.simulator.scenario import Lose, Scenario
+
+DIRECTED_SEEDS: Final = 10_000
+RANDOM_SEEDS: Final = 1_000
+SEEDS_PER_TEST: Final = 250
+
+# (family, seed) of scenarios that found a bug once: in the engine, or in a judge.
+KEPT: Final = (
+    ("twins", 17),  # a twin passes on its other copy's vote; the judge of double signing took it for its own
+    ("twins", 21),  # the same, of a proposal and the journal
+)
+
+
+def find_mutant(name: str) -> Mutant:
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
+@pytest.mark.parametrize("first", range(0, DIRECTED_SEEDS, SEEDS_PER_TEST))
+def test_promises_hold_under_directed_attack(first: int) -> None:
+    assert judge_all(list_scenarios(first, SEEDS_PER_TEST)) == SEEDS_PER_TEST
+
+
+@pytest.mark.parametrize("first", range(0, RANDOM_SEEDS, SEEDS_PER_TEST // 5))
+def test_promises_hold_under_random_faults(first: int) -> None:
+    judge_all(build_scenario("weather", seed) for seed in range(first, first + SEEDS_PER_TEST // 5))
+
+
+@pytest.mark.parametrize(("family", "seed"), KEPT)
+def test_scenarios_that_once_failed_still_pass(family: str, seed: int) -> None:
+    judge_all([build_scenario(family, seed)])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_same_seed_is_the_same_run(family: str) -> None:
+    with fast_signatures():
+        first, second = (run_scenario(build_scenario(family, 3)) for _ in range(2))
+    assert first.said == second.said
+    assert first.now_ms == second.now_ms
+    assert first.said
+
+
+def test_fast_signatures_change_nothing_but_the_speed() -> None:
+    """The same scenario, once with hashes for signatures and once with Ed25519: the same votes in the same order."""
+    scenario = build_scenario("byzantine", 2)
+    with fast_signatures():
+        fast = run_scenario(scenario)
+    real = run_scenario(scenario, real_signatures=True)
+    assert [signed.vote for signed in fast.said] == [signed.vote for signed in real.said]
+
+
+def test_too_many_twins_do_fork_the_chain_and_are_found_out() -> None:
+    """Otherwise the judge of forks would have nothing to judge."""
+    forks = 0
+    with fast_signatures():
+        for seed in range(40):
+            arena = run_scenario(build_scenario("overrun", seed))
+            fork = next(one for one in arena.judges if isinstance(one, ForkNamesTheGuilty))
+            forks += fork.is_forked
+            assert not fork.is_forked or len(find_guilty(arena.said)) == 2
+    assert forks >= 3
+
+
+def test_directed_scenarios_reach_later_rounds() -> None:
+    """A generator whose runs all decide at once would prove nothing."""
+    with fast_signatures():
+        rounds = [run_scenario(build_scenario("lock_attack", seed)).highest_round for seed in range(30)]
+    assert sum(rounds) >= 60
+    assert max(rounds) >= 5
+
+
+def test_a_failing_scenario_is_cut_down_to_the_moves_it_needs() -> None:
+    """Three losses of prevotes in round 0 are what the failure needs here, and nothing else."""
+    scenario = build_scenario("twins", 5)
+    needed = {move for move in scenario.moves if isinstance(move, Lose) and move.round in {1, 3}}
+
+    def fails(candidate: Scenario) -> bool:
+        return needed <= set(candidate.moves)
+
+    least = minimise(scenario, fails)
+    assert set(least.moves) == needed
+    assert least.delay_ms_max == 1
+
+
+def test_a_failure_names_the_promise_the_command_and_the_least_that_fails() -> None:
+    with find_mutant("ignore_lock").apply(), pytest.raises(ScenarioFailed) as failed:
+        judge_all(list_scenarios(0, 200))
+    text = str(failed.value)
+    assert "replay: python -m tests.simulator --directed --family" in text
+    assert "least that fails" in text
+
+
+def test_the_least_that_fails_still_fails_by_itself_and_passes_without_the_bug() -> None:
+    with fast_signatures(), find_mutant("ignore_lock").apply():
+        failing = next(one for one in list_scenarios(0, 200) if find_failure(one) is not None)
+        kept = find_failure(failing)
+        assert kept is not None
+        least = minimise(failing, lambda one: (find_failure(one) or ("",))[0] == kept[0])
+        assert find_failure(least) is not None
+        assert len(least.moves) < len(failing.moves)
+    with fast_signatures():
+        assert explain(least) is None
+        assert explain(replace(least, moves=())) is None
+
+
+def test_amnesia_is_proven_from_votes_alone() -> None:
+    with fast_signatures():
+        arena = run_scenario(build_scenario("byzantine", 3))
+    prevotes = [signed for signed in arena.said if isinstance(signed.vote, Prevote)]
+    assert prevotes
+    assert find_guilty(arena.said) <= arena.scenario.faulty
