@@ -8,7 +8,7 @@ WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim testnet docs clean
+.PHONY: help demo test check bench sim testnet docs ipfs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ testnet: $(VENV)/run.stamp ## start four validators on this machine and stay in 
 
 docs: $(VENV)/dev.stamp ## check that every link and file the documents name is there
 	$(BIN)/python -m pytest tests/test_docs.py
+
+ipfs: ## install js-ipfs, the real daemon of the integration tests (245 MB, needs Node 20)
+	cd tests/integration/ipfs && npm ci --ignore-scripts --omit=optional --no-audit --no-fund
 
 clean: ## remove what the other commands made here, chain data included
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis testnet demo

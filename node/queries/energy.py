@@ -41,7 +41,7 @@ from node.queries.view import (
 
 EXPIRED_DAYS_READ_MAX: Final = 50_000  # meters' days whose lots are past their lifetime
 _DAY, _METER, _NUMBER = 4, 16, 8
-_CURSOR_BYTES: Final = _DAY + _METER + 2 * _NUMBER  # day, meter, start of the lot, first Wh of the slice
+_CURSOR_BYTES: Final = _DAY + _METER + 3 * _NUMBER  # day, meter, start of the lot, its version, first Wh of the slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +214,19 @@ def _iterate_slices(
             start_ms = day * DAY_MS + hour * HOUR_MS
             within = Period(max(start_ms, period.start_ms), min(start_ms + HOUR_MS, period.end_ms))
             for one in _list_slices(view, holder, meter, within, time_ms=time_ms):
-                numbers = one.lot.start_ms.to_bytes(_NUMBER, "big") + one.slice.first_wh.to_bytes(_NUMBER, "big")
-                key = day.to_bytes(_DAY, "big") + meter + numbers
+                numbers = (one.lot.start_ms, one.lot.lot.version, one.slice.first_wh)
+                key = (
+                    day.to_bytes(_DAY, "big") + meter + b"".join(number.to_bytes(_NUMBER, "big") for number in numbers)
+                )
                 if past is None or key > past:
                     yield key, one
 
 
 def _list_slices(view: View, holder: Address, meter: bytes, period: Period, *, time_ms: int) -> list[HeldSlice]:
+    lots = list(iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms))
     return [
         HeldSlice(lot, one)
-        for lot in iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms)
+        for lot in sorted(lots, key=lambda lot: (lot.start_ms, lot.lot.version))
         for one in get_slices_at(view.state, lot.lot, time_ms=time_ms)
         if one.holder == holder
     ]

@@ -20,7 +20,7 @@ from contracts_native.claims import CLAIMS, get_lost_wh
 from contracts_native.lots import MINTS, REISSUES, Lot, LotId, get_lot, get_slices, is_withdrawn
 from contracts_native.matching import CLAIMED, CLAIMS_ON
 from contracts_native.meters import METERS, Channel, ChannelSpec, RegisterMeter, compute_meter_id
-from contracts_native.participants import PARTICIPANTS, Role, get_participant
+from contracts_native.participants import FreezeParticipant, Role
 from contracts_native.readings import (
     REPORTS,
     Flag,
@@ -251,10 +251,8 @@ class World:
         return report
 
     def freeze(self, person: Person) -> None:
-        """As an auditor would."""
-        frozen = replace(get_participant(self.state, person.address), is_frozen=True)
-        PARTICIPANTS.put(self.state, person.address, value=frozen)
-        self.commit()
+        """As the auditor does."""
+        self.apply(FreezeParticipant(person.address, "under suspicion"), by=AUDITOR)
 
 
 class SigningMeter:
