@@ -67,6 +67,7 @@ WORLD: Final = (
     "node/testnet.py",
     "node/launch.py",
     "node/__main__.py",
+    "node/meter_files/opening.py",
     "node/bench/*.py",
     "node/demo/data.py",
     "node/demo/narrator.py",

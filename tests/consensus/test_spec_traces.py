@@ -25,7 +25,7 @@ from tests.consensus.mutants import MUTANTS
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 SPEC: Final = ROOT / "docs" / "spec"
 QUINT: Final = ROOT / "build" / "spec" / "node_modules" / ".bin" / "quint"
-TRACES: Final = 12
+TRACES: Final = 6
 STEPS_MAX: Final = 70
 QUINT_SECONDS_MAX: Final = 300
 NIL: Final = -1
@@ -187,9 +187,7 @@ def read_standing(node: dict[str, Itf]) -> Standing:
     own_proposals = [proposal for proposal in proposals if get_int(proposal["src"]) == me]
     return Standing(
         *(get_int(node[name]) for name in fields),
-        frozenset(
-            (get_int(v["kind"]), get_int(v["round"]), get_int(v["value"]), get_int(v["vr"])) for v in own_votes
-        ),
+        frozenset((get_int(v["kind"]), get_int(v["round"]), get_int(v["value"]), get_int(v["vr"])) for v in own_votes),
         frozenset((get_int(p["round"]), get_int(p["value"]), get_int(p["vr"])) for p in own_proposals),
     )
 
