@@ -405,12 +405,11 @@ class RetireDocument(Payload):
 
 def check_cid(cid: bytes, *, size_bytes: int) -> None:
     """A CIDv1 of 36 bytes, raw or dag-pb, SHA-256, as content of this size has it. Raises ``RuleViolated``."""
-    codec, multihash = cid[1], cid[2:4]
-    if len(cid) != CID_BYTES or cid[0] != _CID_VERSION or multihash != _SHA_256:
+    if len(cid) != CID_BYTES or cid[0] != _CID_VERSION or cid[2:4] != _SHA_256:
         raise RuleViolated("cid_invalid", cid.hex())
-    if codec not in (CODEC_RAW, CODEC_DAG_PB):
+    if cid[1] not in (CODEC_RAW, CODEC_DAG_PB):
         raise RuleViolated("cid_invalid", cid.hex())
-    if (codec == CODEC_RAW) != (size_bytes <= CHUNK_BYTES):
+    if (cid[1] == CODEC_RAW) != (size_bytes <= CHUNK_BYTES):
         raise RuleViolated("cid_contradicts_size", f"{cid.hex()}: {size_bytes} bytes")
 
 

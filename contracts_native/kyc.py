@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Final
+from typing import Final
 
+from contracts_native.documents import DocumentId, DocumentVersion, check_kyc_version
 from contracts_native.participants import (
     PARTICIPANTS,
     KycStatus,
@@ -21,14 +22,11 @@ from contracts_native.participants import (
     has_role,
 )
 from ledger.errors import NotPermitted, RuleViolated
-from ledger.fields import Bounds, Length
 from ledger.primitives import Address, format_address
 from ledger.receipt import Event, event
 from ledger.state import State
 from ledger.tables import Table
 from ledger.transaction import Payload, TxContext, transaction
-
-DOCUMENT_VERSION_MAX: Final = 2**31
 
 
 class KycDecision(enum.StrEnum):
@@ -48,8 +46,8 @@ KYC_TRANSITIONS: Final[Mapping[tuple[KycStatus, KycDecision], KycStatus]] = {
 class Citation:
     """One version of a document on the ledger."""
 
-    document: Annotated[bytes, Length(16, 16)]
-    version: Annotated[int, Bounds(1, DOCUMENT_VERSION_MAX)]
+    document: DocumentId
+    version: DocumentVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,9 @@ class KycDecided(Event):
 @transaction("participant.decide_kyc", roles=(Role.UTILITY,))
 @dataclass(frozen=True, slots=True)
 class DecideKyc(Payload):
-    """Approve or refuse a participant on a version of its papers; the utility that registered it decides.
+    """Approve or refuse a participant on the latest version of its papers, which the decider could read.
 
-    Of whom no utility registered, any utility may.
+    The utility that registered the participant decides; of whom no utility registered, any utility may.
     """
 
     participant: Address
@@ -98,6 +96,8 @@ class DecideKyc(Payload):
         before = KYC_RECORDS.find(state, self.participant)
         if before is not None and (before.decision, before.citation) == (self.decision, self.citation):
             raise RuleViolated("kyc_already_decided", format_address(self.participant))
+        document, version = self.citation.document, self.citation.version
+        check_kyc_version(state, document, version, subject=self.participant, decider=tx.sender)
         status = KYC_TRANSITIONS[participant.kyc, self.decision]
         PARTICIPANTS.put(state, self.participant, value=replace(participant, kyc=status))
         record = KycRecord(self.decision, self.citation, tx.sender, tx.time_ms)

@@ -2,8 +2,8 @@
 
 python verify_certificate.py CERTIFICATE.json GENESIS.json
 
-Written from docs/certificates.md, to be read in one sitting. It trusts the genesis file and nothing else: no node, no
-network, no database. Exit status: 0 the certificate is true, 1 it is refused (the reason is on stderr), 2 wrong usage.
+It trusts the genesis file and nothing else: no node, no network, no database. docs/certificates.md says what it checks.
+Exit status: 0 the certificate is true, 1 it is refused (the reason is on stderr), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -413,15 +413,17 @@ def check_claim(part, lots):
 
 
 def check_holding(part, lots, header, parameters):
-    for ref in part["slices"]:
-        name = name_lot(ref["lot"])
+    """All that the holder may still use of the lots that it names."""
+    places = [(*name_lot(ref["lot"]), ref["first_wh"], ref["end_wh"]) for ref in part["slices"]]
+    check_rising([place[:4] for place in places])
+    held = set()
+    for name in {place[:3] for place in places}:
         need(name in lots, "certificate_lacks_a_record")
         end_ms = name[1] + (lots[name]["interval_s"] + parameters["lot_lifetime_s"]) * 1000
         need(header["time_ms"] < end_ms, "lot_expired")
-        held = [one for one in lots[name]["slices"] if one["holder"] == part["holder"]]
-        whole = {(one["first_wh"], one["end_wh"]) for one in held if one["status"] in ("active", "reserved")}
-        need((ref["first_wh"], ref["end_wh"]) in whole, "slice_not_of_the_subject")
-    check_rising([(*name_lot(ref["lot"]), ref["first_wh"]) for ref in part["slices"]])
+        own = [one for one in lots[name]["slices"] if one["holder"] == part["holder"]]
+        held |= {(*name, one["first_wh"], one["end_wh"]) for one in own if one["status"] in ("active", "reserved")}
+    need(held == set(places), "slice_not_of_the_subject")
 
 
 def check_exactly(given, needed):
@@ -460,8 +462,8 @@ def check_subject(certificate, lots):
 
 def verify(certificate, genesis):
     """Check the JSON of a certificate against that of the genesis file; a line that says what is true."""
-    is_one = type(certificate) is dict and certificate.get("format") == "wattprint-certificate"
-    need(is_one, "certificate_not_recognised")
+    found = certificate.get("format") if type(certificate) is dict else None
+    need(found == "wattprint-certificate", "certificate_not_recognised")
     need(repr(certificate.get("version")) == "1", "certificate_version_unknown")
     read("certificate", certificate)
     read("genesis", genesis)
@@ -473,8 +475,7 @@ def verify(certificate, genesis):
     validators = check_chain(certificate, genesis)
     check_records(State(bytes.fromhex(certificate["header"]["state_root"]), certificate["state"]), certificate)
     check_meter_signatures(certificate["reports"], genesis["chain_id"])
-    lots = check_lots(certificate)
-    check_subject(certificate, lots)
+    check_subject(certificate, lots := check_lots(certificate))
     content = {name: value for name, value in certificate.items() if name != "id"}
     canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
     need(sha256(b"wattprint/certificate/1\0" + canonical).hex() == certificate["id"], "certificate_id_differs")

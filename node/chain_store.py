@@ -41,6 +41,9 @@ from ledger.transaction import Transaction, TransactionTable, decode_transaction
 HEAD_KEY: Final = META + b"head"
 GENESIS_KEY: Final = META + b"genesis"
 FORMAT_KEY: Final = META + b"format"
+OLDEST_KEY: Final = META + b"oldest"  # the lowest height whose block and receipts are kept whole; absent: all are
+VALIDATOR_SETS: Final = META + b"validators/"  # ‖ hash of a set → the set: what a chain of trust goes along
+HANDOVERS: Final = META + b"handover/"  # ‖ height → nothing: after this block another set decides
 FORMAT: Final = b"wattprint-store-1"
 
 
@@ -73,6 +76,7 @@ def compute_genesis_batch(document: GenesisDocument, table: TransactionTable) ->
     return {
         **changes,
         **_bucket_changes(update.bucket_writes),
+        VALIDATOR_SETS + header.validators_hash: changes[VALIDATORS.key()],
         FORMAT_KEY: FORMAT,
         GENESIS_KEY: encode(to_plain(document)),
         BLOCKS + format_height(0): encode_block(Block(header, ())),
@@ -95,6 +99,12 @@ def compute_block_batch(
     batch[RECEIPTS + key] = encode_receipts(executed.receipts, executed.event_leaves)
     batch[BLOCK_IDS + executed.block_id] = key
     batch[HEAD_KEY] = key
+    header = executed.block.header
+    if header.next_validators_hash != header.validators_hash:
+        batch[HANDOVERS + key] = b""
+    new_set = executed.changes.get(VALIDATORS.key())
+    if new_set is not None:
+        batch[VALIDATOR_SETS + decode_validator_set(new_set).compute_hash()] = new_set
     for index, tx in enumerate(executed.transactions):
         batch[TRANSACTION_IDS + tx.tx_id] = key + index.to_bytes(4, "big")
     return batch
@@ -127,14 +137,44 @@ def read_head_height(reader: Reader) -> int:
     return int.from_bytes(raw, "big")
 
 
+def read_oldest_height(reader: Reader) -> int:
+    """The lowest height whose block and receipts are kept whole: 0 unless the node pruned, or began at a snapshot."""
+    raw = reader.get(OLDEST_KEY)
+    return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def encode_header_only(header: Header) -> bytes:
+    """What is kept of a pruned block: readable as a header, and never to be mistaken for a block."""
+    return encode((to_plain(header),))
+
+
+def list_handovers(reader: Reader) -> list[int]:
+    """The heights after which another set of validators decided, in order."""
+    return [int.from_bytes(key[-8:], "big") for key, _ in reader.scan(HANDOVERS, compute_prefix_end(HANDOVERS))]
+
+
+def get_validator_set(reader: Reader, validators_hash: Hash) -> ValidatorSet:
+    """The set that a header names by its hash. Raises ``CorruptStore`` if it never decided here."""
+    raw = reader.get(VALIDATOR_SETS + validators_hash)
+    if raw is None:
+        raise CorruptStore(f"the set of validators {validators_hash.hex()} is missing")
+    return decode_validator_set(raw)
+
+
+def decode_validator_set(raw: bytes) -> ValidatorSet:
+    """A set of validators from its record in the state. Raises ``CorruptStore``."""
+    members = VALIDATORS.decode(raw).members
+    return ValidatorSet(tuple(Validator(one.public_key, one.moniker) for one in members))
+
+
 def find_block_bytes(reader: Reader, height: int) -> bytes | None:
     """The bytes of a block, or None."""
     return reader.get(BLOCKS + format_height(height))
 
 
 def find_block(reader: Reader, height: int) -> Block | None:
-    """A block, or None above the head. Raises ``CorruptStore``."""
-    raw = find_block_bytes(reader, height)
+    """A block, or None above the head and below what is kept whole. Raises ``CorruptStore``."""
+    raw = None if height < read_oldest_height(reader) else find_block_bytes(reader, height)
     try:
         return None if raw is None else decode_block(raw)
     except Malformed as error:

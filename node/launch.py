@@ -177,8 +177,8 @@ def make_runtime(node: OpenNode) -> Runtime:
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
     founders = frozenset(one.public_key for one in node.document.validators)
 
-    def is_allowed(key: PublicKey) -> bool:
-        return key in allowed or key in founders or core.validators.find_index(key) is not None
+    def list_allowed() -> frozenset[PublicKey]:
+        return allowed | founders | {member.public_key for member in core.validators.members}
 
     return Runtime(
         NodeParts(
@@ -201,7 +201,7 @@ def make_runtime(node: OpenNode) -> Runtime:
             host=config.p2p_host,
             port=config.p2p_port,
             addresses=[PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers],
-            is_allowed=is_allowed,
+            list_allowed=list_allowed,
         ),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
@@ -96,7 +96,7 @@ class PeerSettings:
     host: str
     port: int
     addresses: Sequence[PeerAddress]
-    is_allowed: Callable[[PublicKey], bool]
+    list_allowed: Callable[[], Collection[PublicKey]]
 
 
 class Runtime:
@@ -110,7 +110,7 @@ class Runtime:
             listen_host=peers.host,
             listen_port=peers.port,
             addresses=peers.addresses,
-            is_allowed=peers.is_allowed,
+            list_allowed=peers.list_allowed,
             handler=self,
             get_height=lambda: self._core.header.height,
             clock_ms=lambda: time.monotonic_ns() // 1_000_000,

@@ -289,21 +289,22 @@ def _verify_charges(charges: Iterable[ClaimPart], lots: Lots) -> set[LotId]:
 
 
 def _verify_holding(part: HoldingPart, lots: Lots, *, expired_ms: int) -> None:
-    """Each part is a whole slice, in the holder's hands, of a lot that ended after ``expired_ms``."""
-    for ref in part.slices:
-        lot = _get_lot(lots, ref)
-        if lot.end_ms <= expired_ms:
-            raise Rejected("lot_expired", ref)
-        whole = {
-            (one.first_wh, one.end_wh)
-            for one in lot.slices
-            if one.holder == part.holder and one.status in (SliceStatus.ACTIVE, SliceStatus.RESERVED)
-        }
-        if (ref.first_wh, ref.end_wh) not in whole:
-            raise Rejected("slice_not_of_the_subject", ref)
+    """All that the holder may still use of the lots that it names, none of which ended by ``expired_ms``."""
     if list(part.slices) != sorted(part.slices, key=_get_place):
         raise Malformed("certificate_list_not_in_order", "slices")
     _check_apart(part.slices)
+    for ref in part.slices:
+        if _get_lot(lots, ref).end_ms <= expired_ms:
+            raise Rejected("lot_expired", ref)
+    held = {
+        SliceRef(lot, one.first_wh, one.end_wh)
+        for lot in {ref.lot for ref in part.slices}
+        for one in lots[lot].slices
+        if one.holder == part.holder and one.status in (SliceStatus.ACTIVE, SliceStatus.RESERVED)
+    }
+    different = held.symmetric_difference(part.slices)
+    if different:
+        raise Rejected("slice_not_of_the_subject", next(iter(different)))
 
 
 def _get_lot(lots: Lots, ref: SliceRef) -> CertifiedLot:

@@ -6,9 +6,10 @@ compared. Skipped where Quint is not installed; docs/reliability.md tells how to
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
-import subprocess
+from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeAlias
@@ -41,11 +42,14 @@ pytestmark = [
 
 def run_quint(*arguments: str) -> str:
     """What Quint prints. Fails with it if Quint does."""
-    done = subprocess.run(
-        [str(QUINT), *arguments], cwd=SPEC, capture_output=True, text=True, timeout=QUINT_SECONDS_MAX, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return asyncio.run(_run_quint(*arguments))
+
+
+async def _run_quint(*arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(str(QUINT), *arguments, cwd=SPEC, stdout=PIPE, stderr=STDOUT)
+    told, _ = await asyncio.wait_for(process.communicate(), QUINT_SECONDS_MAX)
+    assert process.returncode == 0, told.decode()
+    return told.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,11 @@ def replay(trace: Trace) -> None:
             assert nodes[number].get_standing() == standing, f"step {place}, {event}, node {number}"
 
 
+def replay_all(traces: list[Trace]) -> None:
+    for trace in traces:
+        replay(trace)
+
+
 def read_trace(path: Path) -> Trace:
     """A trace in the Informal Trace Format."""
     states = get_list(json.loads(path.read_text())["states"])
@@ -180,15 +189,26 @@ def read_state(qualified: dict[str, Itf]) -> tuple[Event, dict[int, Standing]]:
 
 def read_standing(node: dict[str, Itf]) -> Standing:
     me = get_int(node["id"])
-    fields = ("round", "step", "lockedRound", "lockedValue", "validRound", "validValue", "decision")
     votes = [get_dict(vote) for vote in get_list(get_dict(node["votes"])["#set"])]
     proposals = [get_dict(proposal) for proposal in get_list(get_dict(node["proposals"])["#set"])]
     own_votes = [vote for vote in votes if get_int(vote["src"]) == me]
     own_proposals = [proposal for proposal in proposals if get_int(proposal["src"]) == me]
     return Standing(
-        *(get_int(node[name]) for name in fields),
-        frozenset((get_int(v["kind"]), get_int(v["round"]), get_int(v["value"]), get_int(v["vr"])) for v in own_votes),
-        frozenset((get_int(p["round"]), get_int(p["value"]), get_int(p["vr"])) for p in own_proposals),
+        round=get_int(node["round"]),
+        step=get_int(node["step"]),
+        locked_round=get_int(node["lockedRound"]),
+        locked_value=get_int(node["lockedValue"]),
+        valid_round=get_int(node["validRound"]),
+        valid_value=get_int(node["validValue"]),
+        decision=get_int(node["decision"]),
+        votes=frozenset(
+            (get_int(vote["kind"]), get_int(vote["round"]), get_int(vote["value"]), get_int(vote["vr"]))
+            for vote in own_votes
+        ),
+        proposals=frozenset(
+            (get_int(proposal["round"]), get_int(proposal["value"]), get_int(proposal["vr"]))
+            for proposal in own_proposals
+        ),
     )
 
 
@@ -231,8 +251,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trace]]:
 
 
 def test_specification_has_the_right_types_and_passes_its_own_tests() -> None:
-    for file in ("tendermint.qnt", "tendermint_test.qnt"):
-        run_quint("typecheck", file)
+    run_quint("typecheck", "tendermint_test.qnt")  # imports the other
     for module, tests in (("tendermint_test", 8), ("fork_test", 1)):
         told = run_quint("test", "--backend=typescript", f"--main={module}", "tendermint_test.qnt")
         assert f"{tests} passing" in told
@@ -241,8 +260,7 @@ def test_specification_has_the_right_types_and_passes_its_own_tests() -> None:
 @pytest.mark.parametrize("module", ["four_one_faulty", "four_honest"])
 def test_engine_follows_the_traces_of_the_specification(module: str, traces: dict[str, list[Trace]]) -> None:
     assert len(traces[module]) == TRACES
-    for trace in traces[module]:
-        replay(trace)
+    replay_all(traces[module])
 
 
 def test_traces_go_far_enough_to_tell_something(traces: dict[str, list[Trace]]) -> None:
@@ -255,7 +273,6 @@ def test_traces_go_far_enough_to_tell_something(traces: dict[str, list[Trace]]) 
 @pytest.mark.parametrize("name", ["skip_polka_check", "quorum_minus_one", "no_jump_at_f_plus_one"])
 def test_engine_with_a_bug_leaves_the_traces(name: str, traces: dict[str, list[Trace]]) -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    every = [trace for of_module in traces.values() for trace in of_module]
     with mutant.apply(), pytest.raises(AssertionError):
-        for of_module in traces.values():
-            for trace in of_module:
-                replay(trace)
+        replay_all(every)

@@ -1,4 +1,4 @@
-"""A small market for the tests of claims, corrections and offers: Alice produces, Bob consumes and holds what she made."""
+"""A small market for the tests of claims, corrections and offers: Alice produces, Bob consumes what he bought."""
 
 from __future__ import annotations
 

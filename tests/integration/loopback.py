@@ -17,7 +17,8 @@ from ledger.primitives import PublicKey
 from p2p.messages import Disconnect, PeerMessage, decode_frame
 from p2p.network import Network
 from p2p.peers import PeerAddress
-from p2p.session import FrameToSend, LocalNode, Role, Session
+from p2p.session import Channel, FrameToSend, LocalNode, Role, Session
+from p2p.tls import PeerTls
 from tests.p2p.dialogue import make_local
 
 WAIT_SECONDS = 10
@@ -86,7 +87,7 @@ def make_network(
         local=local,
         listen_port=port,
         addresses=known,
-        is_allowed=lambda key: key in allowed,
+        list_allowed=lambda: allowed,
         handler=handler,
         get_height=lambda: 42,
         clock_ms=clock_ms,
@@ -129,11 +130,12 @@ async def consortium() -> AsyncIterator[tuple[list[Network], list[Recorder]]]:
 class RawPeer:
     """A peer driven by hand: it makes a true handshake as ``local``, then sends whatever it is told to."""
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse, local: LocalNode) -> None:
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, local: LocalNode, channel: Channel) -> None:
         self.ws = ws
         self._session = Session(
             local,
             role=Role.DIALLER,
+            channel=channel,
             nonce=b"r" * 32,
             height=0,
             listen_port=0,
@@ -158,7 +160,22 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def raw_peer(network: Network, local: LocalNode) -> AsyncIterator[RawPeer]:
-    url = f"http://127.0.0.1:{network.port}/p2p"
-    async with aiohttp.ClientSession() as client, client.ws_connect(url, max_msg_size=0) as ws:
-        yield RawPeer(ws, local)
+async def raw_peer(network: Network, local: LocalNode, *, certified: LocalNode | None = None) -> AsyncIterator[RawPeer]:
+    """A connection as ``local``, over TLS with the certificate of ``certified`` (``local`` itself, if not given)."""
+    tls = make_tls(certified or local)
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(get_url(network), ssl=tls.dialling, max_msg_size=0) as ws,
+    ):
+        yield RawPeer(ws, local, tls.read_channel(ws.get_extra_info("ssl_object")))
+
+
+def make_tls(local: LocalNode) -> PeerTls:
+    """The TLS side of a node that knows all of ``NODES``."""
+    tls = PeerTls(local)
+    tls.trust(KEYS)
+    return tls
+
+
+def get_url(network: Network) -> str:
+    return f"https://127.0.0.1:{network.port}/p2p"

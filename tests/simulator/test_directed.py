@@ -12,10 +12,11 @@ from typing import Final
 import pytest
 
 from consensus.messages import Prevote
+from tests.consensus.harness import START_MS
 from tests.consensus.mutants import MUTANTS, Mutant
-from tests.simulator.arena import fast_signatures
-from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
-from tests.simulator.invariants import ForkNamesTheGuilty, find_guilty
+from tests.simulator.copies import fast_signatures
+from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
+from tests.simulator.invariants import ForkNamesTheGuilty, NoHonestNodeBlamed, find_guilty
 from tests.simulator.liveness import run_scenario
 from tests.simulator.minimise import ScenarioFailed, explain, find_failure, judge_all, minimise
 from tests.simulator.scenario import Lose, Scenario
@@ -23,6 +24,7 @@ from tests.simulator.scenario import Lose, Scenario
 DIRECTED_SEEDS: Final = 10_000
 RANDOM_SEEDS: Final = 1_000
 SEEDS_PER_TEST: Final = 250
+LONG_RUN_HEIGHTS: Final = 40
 
 # (family, seed) of scenarios that found a bug once: in the engine, or in a judge.
 KEPT: Final = (
@@ -69,6 +71,15 @@ def test_fast_signatures_change_nothing_but_the_speed() -> None:
         fast = run_scenario(scenario)
     real = run_scenario(scenario, real_signatures=True)
     assert [signed.vote for signed in fast.said] == [signed.vote for signed in real.said]
+
+
+def test_two_byzantine_of_seven_change_nothing_but_the_time_and_are_named() -> None:
+    with fast_signatures():
+        arena = run_scenario(build_long_run(1, LONG_RUN_HEIGHTS))
+    assert not arena.is_healed  # all heights were decided while they went on
+    assert (arena.now_ms - START_MS) < LONG_RUN_HEIGHTS * 10_000
+    judge = next(one for one in arena.judges if isinstance(one, NoHonestNodeBlamed))
+    assert judge.named == set(arena.scenario.corrupt)
 
 
 def test_too_many_twins_do_fork_the_chain_and_are_found_out() -> None:
