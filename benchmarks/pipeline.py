@@ -113,7 +113,7 @@ def run_block(chain: Chain, store: LevelDbStore, raws: list[bytes], stages: Stag
     proposer = SigningKey.from_seed(b"pipeline 0".ljust(32, b".")).public_key
     txs = stages.run("decode the envelope", lambda: [decode_transaction(raw, chain.table) for raw in raws])
     stages.run("verify the signature", lambda: deque(map(check_signatures, txs), maxlen=0))
-    mempool = Mempool(transactions_max=len(raws), bytes_max=10**9)
+    mempool = Mempool(transactions_max=4 * len(raws), bytes_max=10**9)
     door = Door(chain, mempool)
     stages.run("rules at the door (one node of all)", lambda: [door.check(tx, now_ms, keep=True) for tx in txs])
     stages.run("take into the pool", lambda: take_in(mempool, txs, now_ms))

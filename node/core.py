@@ -31,7 +31,7 @@ from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
 from ledger.block import Header, decode_block
 from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected
-from ledger.execution import Chain, Executed, check_not_used
+from ledger.execution import Chain, Executed
 from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Hash, Height, PublicKey
 from ledger.receipt import Event
@@ -76,6 +76,7 @@ from node.inputs import (
     TimeoutElapsed,
     TransactionsDue,
 )
+from node.intake import Intake
 from node.mempool import Mempool
 from node.sync import QueuedBlock, Sync, check_certified, collect_blocks
 from p2p.messages import (
@@ -88,6 +89,7 @@ from p2p.messages import (
     Transactions,
 )
 
+LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submissions
 TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
 
 
@@ -132,6 +134,7 @@ class Core:
         self._sync = Sync()
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
+        self._intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
@@ -160,8 +163,18 @@ class Core:
 
     @property
     def is_syncing(self) -> bool:
-        """Whether some peer has decided more than the height that we are deciding."""
-        return self._sync.get_best_height() > self.header.height + 1 or bool(self._sync.queue)
+        """Whether peers have decided more than the height that we are deciding."""
+        return self._get_lag_blocks() > 1 or bool(self._sync.queue)
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether a transaction would be judged by a state that is long past."""
+        return self._get_lag_blocks() > LAG_BLOCKS_MAX
+
+    def _get_lag_blocks(self) -> int:
+        # As many must claim a height as cannot all be lying: else one peer could keep a node from its users.
+        liars_max = len(self._validators.members) - self._validators.quorum
+        return self._sync.get_claimed_height(self._validators, liars_max) - self.header.height
 
     @property
     def round(self) -> int:
@@ -215,42 +228,23 @@ class Core:
     # — the door and the pool —
 
     def _admit_at_door(self, raw: bytes) -> Admission:
-        tx_id = None
-        try:
-            self.mempool.check_room(raw)
-            tx = self.mempool.find_by_raw(raw) or decode_transaction(raw, self._table)
-            tx_id = tx.tx_id
-            self._door.admit(tx, self._now_ms)
-        except Rejected as error:
-            return Admission(tx_id, error)
-        self._collect_gossip(raw)
-        self._announce_work()
-        return Admission(tx_id)
+        if self.is_far_behind:
+            return Admission(None, NotAdmitted("node_is_syncing", f"height {self.header.height}"))
+        admission = self._door.submit(raw, self._now_ms)
+        if admission.error is None:
+            self._collect_gossip(raw)
+            self._announce_work()
+        return admission
 
     def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
-        for raw in raws[:TRANSACTIONS_PER_TURN]:
-            if self.mempool.find_by_raw(raw) is not None:
-                continue
-            try:
-                self.mempool.check_room(raw)
-                tx = decode_transaction(raw, self._table)
-                check_not_used(self._reader, tx.tx_id, set())
-                if tx.tx_id in self.mempool or tx.valid_until <= self.header.height:
-                    continue
-                check_signatures(tx)
-            except Malformed as error:
-                self._emit(Blame(peer, error.reason, error.item))
-                return
-            except NotAdmitted as error:
-                # An honest peer may be a block behind or ahead of us; only a forged signature is its fault.
-                if error.reason == "signature_invalid":
-                    self._emit(Blame(peer, error.reason, error.item))
-                    return
-                continue
-            self.mempool.add(tx, self._now_ms, is_from_door=False)
+        now, later = raws[:TRANSACTIONS_PER_TURN], raws[TRANSACTIONS_PER_TURN:]
+        fault = self._intake.admit(peer, now, self._now_ms)
         self._announce_work()
-        if len(raws) > TRANSACTIONS_PER_TURN:
-            self._emit(Feed(TransactionsDue(peer, raws[TRANSACTIONS_PER_TURN:])))
+        if fault is not None:
+            self._emit(Blame(peer, fault.reason, fault.item))
+            self._intake.leave(peer, later)
+        elif later:
+            self._emit(Feed(TransactionsDue(peer, later)))
 
     def _announce_work(self) -> None:
         if not self._is_work_announced and len(self.mempool):
@@ -273,7 +267,8 @@ class Core:
     def _on_message(self, peer: PublicKey, message: PeerMessage) -> None:
         match message:
             case Transactions(items):
-                self._emit(Feed(TransactionsDue(peer, items)))
+                if self._intake.take(peer, items, self._now_ms):
+                    self._emit(Feed(TransactionsDue(peer, items)))
             case ConsensusMessage(body):
                 self._on_consensus_message(peer, body)
             case ProposalMessage():
@@ -378,7 +373,8 @@ class Core:
         assert self._config.own_key is not None
         executed, dropped = self._candidates.build(order.time_ms, self._config.own_key)
         for one in dropped:
-            self.mempool.drop(one.transaction.tx_id, one.error)
+            self._intake.note_dropped(one.transaction.tx_id, self._now_ms)
+            self.mempool.drop(one.transaction.tx_id, one.error, height=self.header.height)
         if dropped:
             self._emit(Dropped(tuple(one.transaction.tx_id for one in dropped)))
         self._tell_engine(facts.BlockBuilt(order.height, order.round, executed.block_id, order.time_ms, executed.body))

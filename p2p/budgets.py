@@ -60,11 +60,22 @@ class TokenBuckets:
         return len(self._buckets)
 
     def take(self, key: str, now_ms: int, count: int = 1) -> bool:
-        """Whether ``count`` more are within the rate of ``key``; if so, they are spent."""
+        """Whether ``count`` more are within the rate of ``key``; if so, they are spent. 0 asks whether one would be."""
+        is_within = self._refill(key, now_ms) >= 1000 * max(count, 1)
+        if is_within:
+            self.spend(key, now_ms, count)
+        return is_within
+
+    def spend(self, key: str, now_ms: int, count: int = 1) -> None:
+        """Take ``count`` away, down to nothing left: for what is only known afterwards."""
+        left = self._refill(key, now_ms)
+        _, then_ms = self._buckets[key]
+        self._buckets[key] = (max(0, left - 1000 * count), then_ms)
+
+    def _refill(self, key: str, now_ms: int) -> int:
         left, then_ms = self._buckets.pop(key, (self._burst_milli, now_ms))
         left = min(self._burst_milli, left + max(0, now_ms - then_ms) * self._per_second)
-        is_within = left >= 1000 * count
-        self._buckets[key] = (left - 1000 * count if is_within else left, max(now_ms, then_ms))
+        self._buckets[key] = (left, max(now_ms, then_ms))
         if len(self._buckets) > self._keys_max:
             self._buckets.popitem(last=False)
-        return is_within
+        return left

@@ -87,6 +87,7 @@ WORLD: Final = (
     "node/documents/disk.py",
     "node/documents/embedded.py",
     "node/documents/encryption.py",
+    "node/documents/service.py",
     "node/documents/wire.py",
     "node/documents/workers.py",
     "node/cli/*.py",

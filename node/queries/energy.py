@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Final, cast
 
-from contracts_native.claims import CLAIMS, Claim, ClaimStatus
+from contracts_native.claims import CLAIMS, IMPAIRMENTS, Claim, ClaimStatus, get_lost_wh
 from contracts_native.lots import Lot, get_slices_at
 from contracts_native.sites import Technology
 from contracts_native.slices import Slice, SliceStatus
@@ -116,15 +116,26 @@ def lot_get(view: View, *, lot: str) -> JsonObject:
 
 
 def claim_get(view: View, *, claim: str) -> JsonObject:
-    """A claim with its slices. Raises ``NotFound`` (``claim_not_found``)."""
+    """A claim with its slices, and what it lost of each. Raises ``NotFound`` (``claim_not_found``).
+
+    ``lost_wh`` no longer counts, since the energy or the consumption was corrected; ``replaced_wh`` of it was made good
+    by other claims.
+    """
     claim_id = read_id(claim, name="claim")
     found = CLAIMS.find(view.state, claim_id)
     if found is None:
         raise NotFound("claim_not_found", claim)
+    lost_wh = get_lost_wh(view.state, claim_id, found)
+    impairment = IMPAIRMENTS.find(view.state, claim_id)
     slices: list[Json] = [
-        {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh} for ref in found.slices
+        {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
+        for ref, lost in zip(found.slices, lost_wh, strict=True)
     ]
-    return {**_show_claim((claim_id, found)), "slices": slices}
+    sums: JsonObject = {
+        "lost_wh": sum(lost_wh),
+        "replaced_wh": 0 if impairment is None else impairment.replaced_wh,
+    }
+    return {**_show_claim((claim_id, found)), **sums, "slices": slices}
 
 
 def claim_list(

@@ -1,4 +1,4 @@
-"""A node without processes or sockets that has a real chain: what is submitted is committed, what is asked is looked up.
+"""A node without processes or sockets that has a real chain: submitted is committed, asked is looked up.
 
 For tests of what stands on client and ledger together. The people of the contracts' tests have key files here.
 """

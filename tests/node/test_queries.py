@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from contracts_native.lots import SliceStatus
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag
 from contracts_native.sites import Technology
+from contracts_native.slices import SliceStatus
 from ledger.errors import Rejected
 from ledger.fields import Json
 from ledger.parameters import Parameters

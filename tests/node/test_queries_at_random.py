@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from contracts_native.claims import CLAIMS, ClaimKind, get_lost_wh
+from contracts_native.kyc import DecideKyc, KycDecision
 from contracts_native.lots import SliceRef, get_slices
 from contracts_native.meters import Channel
-from contracts_native.offers import CancelOffer, OpenOffer
+from contracts_native.offers import CancelOffer, OfferStatus, OpenOffer
 from contracts_native.slices import SliceStatus
 from contracts_native.storage import ChargeStorage
 from ledger.parameters import Parameters
@@ -18,7 +19,7 @@ from ledger.primitives import Address, format_address
 from ledger.storage import MemoryStore
 from node import index
 from node.chain_store import get_header, get_receipts
-from node.queries import audit, energy, mix, offers, readings, trace, trace_lot
+from node.queries import audit, energy, mix, offers, participants, readings, trace, trace_lot
 from node.queries.errors import NotFound
 from tests.contracts_native.harness import (
     ALICE,
@@ -29,8 +30,10 @@ from tests.contracts_native.harness import (
     HOUR_MS,
     NOW_MS,
     QUARTER_MS,
+    UTILITY,
     list_lots,
 )
+from tests.contracts_native.papers import DAVE, add_dave, add_papers, cite
 from tests.contracts_native.town import PARAMETERS, Town
 from tests.contracts_native.trade import make_market
 from tests.node.query_answers import rows
@@ -106,6 +109,33 @@ def test_a_corrected_interval_shows_who_corrected_it_and_what_it_minted() -> Non
     assert [(one["status"], one["wh"]) for one in slices] == [("withdrawn", 100)]
 
 
+def test_a_claim_says_what_it_lost_and_what_was_made_good() -> None:
+    chain = QueryChain()
+    market = make_market(world=chain)
+    lots = market.buy(100, 100, 100)
+    claim = market.claim(SliceRef(lots[0], 0, 40), SliceRef(lots[1], 0, 40), hourly=False)
+    market.withdraw(lots[1])
+    market.claim(SliceRef(lots[2], 0, 30), hourly=False, replaces=claim)
+    shown = energy.claim_get(chain.view, claim=claim.hex())
+    assert (shown["status"], shown["lost_wh"], shown["replaced_wh"]) == ("replaced", 40, 30)
+    assert [one["lost_wh"] for one in rows(shown, "slices")] == [0, 40]
+    balance = energy.energy_balance(chain.view, holder=format_address(BOB.address))
+    assert (balance["claimed_wh"], balance["impaired_wh"], balance["withdrawn_wh"]) == (70, 40, 60)
+
+
+def test_a_participant_shows_the_version_on_which_it_was_decided() -> None:
+    chain = QueryChain()
+    add_dave(chain)
+    add_papers(chain, DAVE)
+    dave = format_address(DAVE.address)
+    assert participants.participant_get(chain.view, participant=dave)["kyc_record"] is None
+    chain.apply(DecideKyc(DAVE.address, KycDecision.APPROVED, cite(1)), by=UTILITY)
+    answer = participants.participant_get(chain.view, participant=dave)
+    record = answer["kyc_record"]
+    assert isinstance(record, dict)
+    assert (answer["kyc"], record["citation"]) == ("approved", {"document": cite(1).document.hex(), "version": 1})
+
+
 def test_slices_of_two_versions_are_paged_without_loss() -> None:
     chain = QueryChain()
     market = make_market(world=chain)
@@ -139,7 +169,7 @@ def test_offers_are_listed_and_say_when_they_are_over() -> None:
     one = offers.offer_get(chain.view, offer=offer.hex())
     assert (one["is_over"], len(rows(one, "slices"))) == (True, 1)
     chain.apply(CancelOffer(offer), by=ALICE)
-    assert rows(offers.offer_list(chain.view, status=offers.OfferStatus.OPEN), "offers") == []
+    assert rows(offers.offer_list(chain.view, status=OfferStatus.OPEN), "offers") == []
     with pytest.raises(NotFound, match="offer_not_found"):
         offers.offer_get(chain.view, offer=bytes(16).hex())
 

@@ -78,6 +78,9 @@ class Office:
         self.do(person, lambda documents: documents.get(self.store, document, target, version=version))
         return target.read_bytes()
 
+    def find_recipient(self, document: bytes, version: int) -> bytes:
+        return self.do(BOB, lambda documents: documents.find(document, version)).recipient
+
     def list_files(self) -> set[str]:
         return {path.name for path in self.directory.iterdir()}
 
@@ -148,7 +151,7 @@ def test_the_next_version_has_a_new_key_for_those_who_can_read_the_latest(office
     assert set(second.readers) == {BOB.address, UTILITY.address}
     assert office.read(UTILITY, first.document) == b"a newer paper"
     assert office.read(UTILITY, first.document, version=1) == PAPER
-    recipients = {office.do(BOB, lambda documents, n=n: documents.find(first.document, n)).recipient for n in (1, 2)}
+    recipients = {office.find_recipient(first.document, version) for version in (1, 2)}
     assert len(recipients) == 2
 
 
@@ -181,7 +184,7 @@ def test_what_may_still_be_committed_is_kept(office: Office, monkeypatch: pytest
     office.register(BOB)
 
     def wait_in_vain(raw: bytes) -> None:
-        raise NotYetCommitted(TIMED_OUT, "timed out")
+        raise NotYetCommitted(TIMED_OUT, f"{len(raw)} bytes are on their way")
 
     monkeypatch.setattr(office.node, "_submit", wait_in_vain)
     with pytest.raises(NotYetCommitted):
