@@ -173,6 +173,25 @@ class Methods(ABC, Generic[A]):
             "claim_list", beneficiary=beneficiary, claimant=claimant, status=status, limit=limit, cursor=cursor
         )
 
+    def energy_residual_mix(self, zone: str, *, from_ms: int | None = None, until_ms: int | None = None) -> A:
+        """What nobody claimed of a zone's production in time, by hour and technology."""
+        return self.call("energy_residual_mix", zone=zone, from_ms=from_ms, until_ms=until_ms)
+
+    def offer_get(self, offer: str) -> A:
+        """An offer with the slices that it still has for sale."""
+        return self.call("offer_get", offer=offer)
+
+    def offer_list(
+        self,
+        *,
+        holder: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Offers, perhaps those of a seller."""
+        return self.call("offer_list", holder=holder, status=status, limit=limit, cursor=cursor)
+
     def credit_balance(self, holder: str) -> A:
         """The credits that a participant may spend."""
         return self.call("credit_balance", holder=holder)

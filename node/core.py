@@ -29,6 +29,7 @@ from consensus.messages import (
 from consensus.parameters import ConsensusParameters
 from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
+from consensus.watchfulness import Watchfulness
 from ledger.block import Header, decode_block
 from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected
 from ledger.execution import Chain, Executed
@@ -102,6 +103,7 @@ class CoreConfig:
     consensus: ConsensusParameters
     mempool_transactions_max: int = 10_000
     mempool_bytes_max: int = 16 * 1024 * 1024
+    watch: Watchfulness | None = None  # for a key whose record is missing or old
 
 
 class Core:
@@ -126,7 +128,12 @@ class Core:
         if self._chain.tree.root != header.state_root:
             raise CorruptStore(f"the stored state has not the root that header {header.height} names")
         self._engine = Engine(
-            self._context, config.consensus, own_key=config.own_key, sign=config.sign, journal=journal
+            self._context,
+            config.consensus,
+            own_key=config.own_key,
+            sign=config.sign,
+            journal=journal,
+            watch=config.watch,
         )
         self.mempool = Mempool(transactions_max=config.mempool_transactions_max, bytes_max=config.mempool_bytes_max)
         self._door = Door(self._chain, self.mempool)
@@ -138,6 +145,9 @@ class Core:
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
+        # A fresh home hears from somebody first: perhaps the chain is older than this home, and so is the key.
+        is_fresh = config.watch is not None and config.watch.is_fresh
+        self._awaits_peer = is_fresh and header.height == 0 and len(self._validators) > 1
         self._out: list[Effect] = []
         self._now_ms = 0
 
@@ -160,6 +170,11 @@ class Core:
     def validators(self) -> ValidatorSet:
         """The authorities of the height under way."""
         return self._validators
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the key, if it is a validator's, may not sign yet: its record is missing or old."""
+        return self._config.watch is not None and not self._config.watch.may_sign
 
     @property
     def is_syncing(self) -> bool:
@@ -196,7 +211,8 @@ class Core:
         self._now_ms = now_ms
         match input_:
             case Started():
-                self._start_height()
+                if not self._awaits_peer:
+                    self._start_height()
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
             case PeerDown(peer):
@@ -259,6 +275,11 @@ class Core:
 
     def _on_peer_up(self, peer: PublicKey, height: int) -> None:
         self._sync.note_height(peer, height)
+        if self._config.watch is not None:
+            self._config.watch.note_chain(height)
+        if self._awaits_peer:
+            self._awaits_peer = False
+            self._start_height()
         status = self._engine.get_status()
         if status is not None:
             self._emit(Send(peer, ConsensusMessage(encode_message(status))))

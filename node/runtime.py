@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
 
-from ledger.errors import Rejected
+from ledger.errors import CorruptStore, Rejected
 from ledger.fields import Json
 from ledger.primitives import Hash, PublicKey
 from ledger.receipt import Event
@@ -81,7 +81,6 @@ class NodeParts:
 
     moniker: str
     own_key: PublicKey
-    is_validator: bool
     core: Core
     store: Store
     journal: Journal
@@ -179,10 +178,19 @@ class Runtime:
             while self._inbox and self._stopped is not None and not self._stopped.done():
                 self._perform_all(self._core.handle(self._inbox.popleft(), now_ms()))
         except LocalError as error:
-            _log.error("node stops", reason=error.reason, item=error.item)
-            self._end(error)
+            self._fail(error)
+        except CorruptStore as error:
+            self._fail(LocalError("store_corrupt", error))
+        except Exception as error:
+            # Our own mistake: what the core holds now is not to be trusted with another vote.
+            self._fail(LocalError("node_failed", f"{type(error).__name__}: {error}"))
+            raise
         finally:
             self._is_draining = False
+
+    def _fail(self, error: LocalError) -> None:
+        _log.error("node stops", reason=error.reason, item=error.item)
+        self._end(error)
 
     def _perform_all(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -320,7 +328,7 @@ class Runtime:
             moniker=self._parts.moniker,
             version=VERSION,
             public_key=self._parts.own_key,
-            is_validator=self._parts.is_validator,
+            is_validator=self._is_signing(),
             is_syncing=self._core.is_syncing,
             round=self._core.round,
             peers=tuple(_describe_peers(self._network)),
@@ -328,6 +336,10 @@ class Runtime:
             mempool_bytes=self._core.mempool.size_bytes,
             counters=dict(self._counters),
         )
+
+    def _is_signing(self) -> bool:
+        is_member = self._core.validators.find_index(self._parts.own_key) is not None
+        return is_member and not self._core.is_watching
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""

@@ -79,6 +79,7 @@ WORLD: Final = (
     "node/meter_files/opening.py",
     "node/bench/*.py",
     "node/demo/data.py",
+    "node/demo/documents.py",
     "node/demo/narrator.py",
     "node/demo/network.py",
     "node/demo/outage.py",

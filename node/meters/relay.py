@@ -20,7 +20,12 @@ from node.meters.reports import NEVER, SigningMeter, Stand, advance_stand, compu
 REFUSALS_MAX: Final = 3  # of the same report; then it is set aside, and the next one has its turn
 WAITING_MAX: Final = 400_000  # intervals: more than five years of both channels of a meter
 ALREADY: Final = frozenset({"interval_already_reported", "sequence_not_rising", "transaction_already_committed"})
-NOT_YET: Final = frozenset({"reading_in_the_future", "node_is_syncing", "mempool_full", "mempool_is_full"})
+NOT_YET: Final = frozenset(  # the same report may be taken later
+    {
+        *("reading_in_the_future", "transaction_already_pending", "transaction_expired"),
+        *("node_is_syncing", "node_is_stopping", "mempool_full", "mempool_share_used"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -359,5 +364,3 @@ def _compute_register_wh(first: Interval, stand: Stand) -> int:
     if first.start_ms == stand.end_ms:
         return stand.register_wh
     return max(first.counter_start_wh, stand.register_wh)
-
-

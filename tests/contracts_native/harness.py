@@ -409,7 +409,8 @@ def check_storage_conserved(state: State) -> None:
     for key, stored in STORED.scan(state):
         meter, end_ms, charge = key[3:19], int.from_bytes(key[19:27], "big"), key[27:]
         most_wh = stored.charged_wh * stored.efficiency_per_mille // PER_MILLE
-        assert given_back.pop((meter, end_ms, charge), 0) + stored.left_wh <= most_wh
+        assert given_back.pop((meter, end_ms, charge), 0) == stored.given_back_wh
+        assert stored.given_back_wh + stored.left_wh <= most_wh
         waiting = WAITING.find(state, meter, end_ms, charge)
         assert (0 if waiting is None else waiting.left_wh) == stored.left_wh
     assert not given_back, "all that came out was charged"

@@ -228,6 +228,18 @@ def test_less_intake_impairs_the_charge() -> None:
     check_energy_conserved(yard.world.state)
 
 
+def test_what_a_withdrawn_discharge_leaves_is_not_more_than_the_sound_part_of_its_charge() -> None:
+    yard = Yard()
+    yard.take_in(100)
+    yard.charge(SliceRef(yard.lots[0], 0, 100))
+    yard.give_back(40, 40)
+    fewer = correction(yard.meter, CONSUMPTION, 60, start_ms=yard.start_ms)
+    yard.world.apply(fewer, by=MEASURER)
+    yard.market.withdraw(yard.lot(3))
+    assert yard.left_wh() == [8], "60 Wh at 80 %, less the 40 Wh that are still out"
+    check_energy_conserved(yard.world.state)
+
+
 def test_a_corrected_discharge_takes_again_what_it_needs() -> None:
     yard = Yard()
     yard.take_in(100)
