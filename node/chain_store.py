@@ -14,7 +14,7 @@ from consensus.messages import CommitCertificate
 from consensus.validators import Validator, ValidatorSet
 from ledger.block import Block, Header, compute_block_id, decode_block, decode_stored_header, encode_block
 from ledger.encoding import decode, encode
-from ledger.errors import CorruptStore, Malformed
+from ledger.errors import CorruptStore, Malformed, RuleViolated
 from ledger.execution import Executed
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import VALIDATORS, GenesisDocument, compute_genesis_changes, make_genesis_header
@@ -143,6 +143,13 @@ def read_oldest_height(reader: Reader) -> int:
     return 0 if raw is None else int.from_bytes(raw, "big")
 
 
+def check_kept(reader: Reader, height: int) -> None:
+    """The block of a height is kept whole here. Raises ``Rejected`` (``block_not_kept``)."""
+    oldest = read_oldest_height(reader)
+    if height < oldest:
+        raise RuleViolated("block_not_kept", f"height {height}, this node keeps blocks from {oldest} on")
+
+
 def encode_header_only(header: Header) -> bytes:
     """What is kept of a pruned block: readable as a header, and never to be mistaken for a block."""
     return encode((to_plain(header),))
@@ -223,7 +230,8 @@ def find_transaction_place(reader: Reader, tx_id: Hash) -> TransactionPlace | No
 
 
 def get_transaction(reader: Reader, place: TransactionPlace, table: TransactionTable) -> Transaction:
-    """A committed transaction."""
+    """A committed transaction. Raises ``Rejected`` (``block_not_kept``)."""
+    check_kept(reader, place.height)
     block = find_block(reader, place.height)
     if block is None:
         raise CorruptStore(f"block {place.height} is missing")
@@ -231,7 +239,8 @@ def get_transaction(reader: Reader, place: TransactionPlace, table: TransactionT
 
 
 def get_receipt(reader: Reader, place: TransactionPlace, table: TransactionTable) -> Receipt:
-    """What a committed transaction did."""
+    """What a committed transaction did. Raises ``Rejected`` (``block_not_kept``)."""
+    check_kept(reader, place.height)
     raw = reader.get(RECEIPTS + format_height(place.height))
     if raw is None:
         raise CorruptStore(f"receipts of block {place.height} are missing")

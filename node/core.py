@@ -18,7 +18,6 @@ from consensus.messages import BlockRequest as BodyRequest
 from consensus.messages import (
     ChainContext,
     CommitCertificate,
-    Message,
     PolkaCertificate,
     RoundCertificate,
     SignedProposal,
@@ -59,7 +58,7 @@ from node.effects import (
     WriteBlock,
 )
 from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
-from node.gossip import GossipBuffer
+from node.gossip import GossipBuffer, wrap_message
 from node.index import compute_index_changes
 from node.inputs import (
     BlockWritten,
@@ -84,6 +83,8 @@ from p2p.messages import (
     BlockRequest,
     Blocks,
     ConsensusMessage,
+    DocumentBlock,
+    DocumentBlockRequest,
     HeightStatus,
     PeerMessage,
     ProposalMessage,
@@ -127,13 +128,9 @@ class Core:
         self._chain = Chain(reader, chain_store.load_tree(reader), header, table)
         if self._chain.tree.root != header.state_root:
             raise CorruptStore(f"the stored state has not the root that header {header.height} names")
+        key, sign, self.watch = config.own_key, config.sign, config.watch
         self._engine = Engine(
-            self._context,
-            config.consensus,
-            own_key=config.own_key,
-            sign=config.sign,
-            journal=journal,
-            watch=config.watch,
+            self._context, config.consensus, own_key=key, sign=sign, journal=journal, watch=self.watch
         )
         self.mempool = Mempool(transactions_max=config.mempool_transactions_max, bytes_max=config.mempool_bytes_max)
         self._door = Door(self._chain, self.mempool)
@@ -146,8 +143,7 @@ class Core:
         self._is_work_announced = False
         self._is_halted = False
         # A fresh home hears from somebody first: perhaps the chain is older than this home, and so is the key.
-        is_fresh = config.watch is not None and config.watch.is_fresh
-        self._awaits_peer = is_fresh and header.height == 0 and len(self._validators) > 1
+        self._awaits_peer = self.watch is not None and self.watch.is_fresh and len(self._validators) > 1
         self._out: list[Effect] = []
         self._now_ms = 0
 
@@ -170,11 +166,6 @@ class Core:
     def validators(self) -> ValidatorSet:
         """The authorities of the height under way."""
         return self._validators
-
-    @property
-    def is_watching(self) -> bool:
-        """Whether the key, if it is a validator's, may not sign yet: its record is missing or old."""
-        return self._config.watch is not None and not self._config.watch.may_sign
 
     @property
     def is_syncing(self) -> bool:
@@ -275,8 +266,8 @@ class Core:
 
     def _on_peer_up(self, peer: PublicKey, height: int) -> None:
         self._sync.note_height(peer, height)
-        if self._config.watch is not None:
-            self._config.watch.note_chain(height)
+        if self.watch is not None:
+            self.watch.note_chain(height)
         if self._awaits_peer:
             self._awaits_peer = False
             self._start_height()
@@ -302,6 +293,8 @@ class Core:
             case HeightStatus(height):
                 self._sync.note_height(peer, height)
                 self._ask_for_blocks()
+            case DocumentBlockRequest() | DocumentBlock():
+                raise AssertionError("documents pass by the core")
             case _:
                 assert_never(message)
 
@@ -362,9 +355,9 @@ class Core:
             case orders.Persist(frame, reset):
                 self._emit(Persist(frame, reset))
             case orders.Broadcast(message, body, polka):
-                self._emit(SendAll(_wrap(message, body, polka)))
+                self._emit(SendAll(wrap_message(message, body, polka)))
             case orders.SendTo(target, message, body, polka):
-                self._emit(Send(target, _wrap(message, body, polka)))
+                self._emit(Send(target, wrap_message(message, body, polka)))
             case orders.ScheduleTimeout(height, round_, step, delay_ms):
                 self._emit(SetTimeout(height, round_, step, delay_ms))
             case orders.BuildBlock():
@@ -503,10 +496,3 @@ class Core:
 
     def _emit(self, effect: Effect) -> None:
         self._out.append(effect)
-
-
-def _wrap(message: Message, body: bytes | None, polka: PolkaCertificate | None) -> PeerMessage:
-    if isinstance(message, SignedProposal):
-        assert body is not None, "a proposal travels with its body"
-        return ProposalMessage(encode_message(message), body, b"" if polka is None else encode_message(polka))
-    return ConsensusMessage(encode_message(message))

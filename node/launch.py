@@ -116,7 +116,7 @@ def open_node(home: Path, *, passphrase: str | None = None, has_new_journal: boo
     try:
         journal, frames, origin = _open_chain(config, document, store, table, has_new_journal=has_new_journal)
         try:
-            core = _make_core(config, store, table, key, frames, _make_watch(origin, key, store, frames))
+            core = _make_core(config, store, table, key, frames, watch=_make_watch(origin, key, store, frames))
         except (CorruptStore, LocalError):
             journal.close()
             raise
@@ -196,6 +196,7 @@ def _make_core(
     table: TransactionTable,
     key: SigningKey,
     frames: list[bytes],
+    *,
     watch: Watchfulness | None,
 ) -> Core:
     settings = CoreConfig(
@@ -212,8 +213,8 @@ def _make_core(
     return Core(settings, store, table, journal_frames=frames)
 
 
-def make_runtime(node: OpenNode) -> Runtime:
-    """The runtime of an opened home, ready to start."""
+def make_runtime(node: OpenNode, *, retain_blocks: int | None = None) -> Runtime:
+    """The runtime of an opened home, ready to start; ``retain_blocks``: forget older blocks, None: keep all."""
     config, core = node.config, node.core
     context: ChainContext = core.context
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
@@ -230,6 +231,7 @@ def make_runtime(node: OpenNode) -> Runtime:
             store=node.store,
             journal=node.journal,
             table=node.table,
+            retain_blocks=retain_blocks,
         ),
         PeerSettings(
             local=LocalNode(
@@ -243,19 +245,20 @@ def make_runtime(node: OpenNode) -> Runtime:
             port=config.p2p_port,
             addresses=[PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers],
             list_allowed=list_allowed,
+            limits=config.peer_limits,
         ),
     )
 
 
-async def serve(node: OpenNode) -> None:
+async def serve(node: OpenNode, *, retain_blocks: int | None = None) -> None:
     """Run until a signal, or until the node cannot go on. Raises ``LocalError``."""
-    runtime = make_runtime(node)
+    runtime = make_runtime(node, retain_blocks=retain_blocks)
     config = node.config
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    server = RpcServer(runtime, host=config.rpc_host, port=config.rpc_port)
+    server = RpcServer(runtime, host=config.rpc_host, port=config.rpc_port, settings=config.rpc_gate)
     try:
         await _bind(runtime.start(), f"{config.p2p_host}:{config.p2p_port}")
         await _bind(server.start(), f"{config.rpc_host}:{config.rpc_port}")
@@ -276,14 +279,17 @@ async def serve(node: OpenNode) -> None:
     _log.info("node stopped", height=node.core.header.height)
 
 
-def run_node(home: Path, *, passphrase: str | None = None, has_new_journal: bool = False) -> None:
+def run_node(
+    home: Path, *, passphrase: str | None = None, has_new_journal: bool = False, retain_blocks: int | None = None
+) -> None:
     """Run the node of a home until SIGTERM or SIGINT. Raises ``LocalError`` when it cannot start or go on."""
     if not __debug__:
         # Assertions are how our own mistakes stop a node before it signs something wrong.
         raise LaunchError("optimised_python_not_allowed", "start it without -O")
     # Measured with four validators: uvloop takes a tenth to a fifth of a node's processor time off.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)))
+        node = open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)
+        runner.run(serve(node, retain_blocks=retain_blocks))
 
 
 async def _bind(work: Awaitable[None], address: str) -> None:

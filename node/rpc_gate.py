@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from node.jsonrpc import NOT_PERMITTED, OVERLOADED, Fault, make_fault
+from node.jsonrpc import BATCH_MAX, NOT_PERMITTED, OVERLOADED, Fault, make_fault
 from p2p.budgets import TokenBuckets
 
 ADDRESSES_MAX: Final = 10_000  # whose rate is remembered
@@ -33,6 +33,9 @@ class GateSettings:
     token_hashes: frozenset[str] = frozenset()  # SHA-256 of each token, hex; empty: nobody needs one
     reads_need_token: bool = False  # submissions always do, if there are tokens
     origins: frozenset[str] = frozenset()  # of pages elsewhere that may ask, such as https://example.org
+
+
+DEFAULT_GATE: Final = GateSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def is_loopback_host(host: str) -> bool:
 def _make_buckets(per_second: int) -> TokenBuckets | None:
     if per_second == 0:
         return None
-    return TokenBuckets(per_second=per_second, burst=BURST_SECONDS * per_second, keys_max=ADDRESSES_MAX)
+    return TokenBuckets(per_second=per_second, burst=max(BURST_SECONDS * per_second, BATCH_MAX), keys_max=ADDRESSES_MAX)
 
 
 def _is_loopback(address: str) -> bool:

@@ -57,8 +57,10 @@ from node.inputs import (
 from node.journal import Journal
 from node.logs import Log
 from node.mempool import Overloaded
+from node.pruning import compute_line, iterate_prune
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 from p2p.messages import PeerMessage
 from p2p.network import Network
 from p2p.peers import PeerAddress
@@ -85,6 +87,7 @@ class NodeParts:
     store: Store
     journal: Journal
     table: TransactionTable
+    retain_blocks: int | None = None  # forget older blocks; None: keep all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class PeerSettings:
     port: int
     addresses: Sequence[PeerAddress]
     list_allowed: Callable[[], Collection[PublicKey]]
+    limits: PeerLimits = DEFAULT_LIMITS
 
 
 class Runtime:
@@ -110,6 +114,7 @@ class Runtime:
             listen_port=peers.port,
             addresses=peers.addresses,
             list_allowed=peers.list_allowed,
+            limits=peers.limits,
             handler=self,
             get_height=lambda: self._core.header.height,
             clock_ms=lambda: time.monotonic_ns() // 1_000_000,
@@ -164,7 +169,21 @@ class Runtime:
 
     def _tick(self) -> None:
         self.tell(Tick())
+        self._prune_some()
         self._ticker = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _prune_some(self) -> None:
+        """One small batch a tick; not synced, as it can be done again."""
+        retain_blocks, store = self._parts.retain_blocks, self._parts.store
+        if retain_blocks is None or self._stopped is None or self._stopped.done():
+            return
+        try:
+            line = compute_line(store, retain_blocks=retain_blocks)
+            batch = next(iterate_prune(store, line=line), None)
+            if batch is not None:
+                store.write(batch, sync=False)
+        except (LocalError, CorruptStore) as error:
+            self._fail(error if isinstance(error, LocalError) else LocalError("store_corrupt", error))
 
     # — the core's inputs and effects —
 
@@ -339,7 +358,7 @@ class Runtime:
 
     def _is_signing(self) -> bool:
         is_member = self._core.validators.find_index(self._parts.own_key) is not None
-        return is_member and not self._core.is_watching
+        return is_member and (self._core.watch is None or self._core.watch.may_sign)
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""

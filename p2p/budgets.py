@@ -24,6 +24,9 @@ class PeerLimits:
     ban_ms_max: int = 3_600_000
 
 
+DEFAULT_LIMITS: Final = PeerLimits()
+
+
 class TimeBudget:
     """Processor time that one peer has used: within its share it is read at once, beyond it has to wait."""
 

@@ -18,6 +18,7 @@ from ledger.primitives import HASH_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Has
 
 P2P_VERSION: Final = 2  # 2: inside TLS, and the proof signs both certificates
 NONCE_BYTES: Final = 32
+CID_BYTES: Final = 36
 CHAIN_ID_CHARACTERS_MAX: Final = 64
 MONIKER_CHARACTERS_MAX: Final = 64
 REASON_CHARACTERS_MAX: Final = 64
@@ -205,8 +206,42 @@ class HeightStatus:
         return cls(_expect_integer(height, lowest=0, highest=HEIGHT_MAX))
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentBlockRequest:
+    """Asks for one block of an encrypted document by its CID, in bytes."""
+
+    cid: bytes
+
+    def to_fields(self) -> Plain:
+        return (self.cid,)
+
+    @classmethod
+    def from_fields(cls, fields: tuple[Plain, ...]) -> Self:
+        (cid,) = _expect_fields(fields, 1)
+        return cls(_expect_bytes(cid, length=CID_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentBlock:
+    """The block of a document that was asked for; None where the asked node does not have it, or has no time."""
+
+    cid: bytes
+    data: bytes | None
+
+    def to_fields(self) -> Plain:
+        return (self.cid, self.data)
+
+    @classmethod
+    def from_fields(cls, fields: tuple[Plain, ...]) -> Self:
+        cid, data = _expect_fields(fields, 2)
+        return cls(_expect_bytes(cid, length=CID_BYTES), None if data is None else _expect_bytes(data))
+
+
 HandshakeMessage: TypeAlias = Hello | Proof | Disconnect
-PeerMessage: TypeAlias = Transactions | ConsensusMessage | ProposalMessage | BlockRequest | Blocks | HeightStatus
+DocumentMessage: TypeAlias = DocumentBlockRequest | DocumentBlock
+PeerMessage: TypeAlias = (
+    Transactions | ConsensusMessage | ProposalMessage | BlockRequest | Blocks | HeightStatus | DocumentMessage
+)
 Message: TypeAlias = HandshakeMessage | PeerMessage
 
 
@@ -237,6 +272,8 @@ MESSAGE_TYPES: Final[Mapping[type[Message], MessageRule]] = MappingProxyType(
         BlockRequest: MessageRule(7, 32, 1_200, 32 * _KIB, QueueClass.BLOCKS, 10_000, 0),
         Blocks: MessageRule(8, 15 * _MIB, 1_200, 2048 * _MIB, QueueClass.BLOCKS, 500, 20),
         HeightStatus: MessageRule(9, 32, 6_000, 64 * _KIB, QueueClass.BLOCKS, 50, 0),
+        DocumentBlockRequest: MessageRule(10, 64, 6_000, 384 * _KIB, QueueClass.TRANSACTIONS, 500, 0),
+        DocumentBlock: MessageRule(11, 272 * _KIB, 6_000, 1600 * _MIB, QueueClass.TRANSACTIONS, 50, 10),
     }
 )
 FRAME_BYTES_MAX: Final = max(rule.size_bytes_max for rule in MESSAGE_TYPES.values())

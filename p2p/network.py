@@ -24,10 +24,10 @@ from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
-from p2p.budgets import PeerLimits, TokenBuckets
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TokenBuckets
 from p2p.connection import Connection, PeerInfo, WebSocket
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
-from p2p.peers import DEFAULT_LIMITS, PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
+from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
 from p2p.session import (
     HANDSHAKE_TIMEOUT_MS,
     FrameToSend,

@@ -12,14 +12,13 @@ from random import Random
 from typing import Final
 
 from ledger.primitives import PublicKey
-from p2p.budgets import PeerLimits
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 
 BACKOFF_MS_BASE: Final = 250
 BACKOFF_MS_MAX: Final = 10_000
 STABLE_CONNECTION_MS: Final = 10_000  # a connection that lasted this long ends the series of failures
 BAN_SCORE: Final = -100
 SCORE_REGAIN_MS: Final = 10_000  # one point back for each ten quiet seconds
-DEFAULT_LIMITS: Final = PeerLimits()
 # Breaches of the wire protocol cannot happen by bad luck between honest nodes: one is enough for a ban.
 PROTOCOL_BREACHES: Final = frozenset(
     {

@@ -13,7 +13,7 @@ from typing import Final
 
 from contracts_native.credits import TransferCredits
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
-from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
 from contracts_native.sites import RegisterSite, Technology
 from contracts_native.table import load_table
 from ledger.fields import Json
@@ -180,32 +180,19 @@ def _make_load(field: Field, meters: Sequence[tuple[bytes, MeterSigningKey]], da
 
 def _make_report(field: Field, meter: bytes, key: MeterSigningKey, day: int, *, register_wh: int) -> Report:
     values_wh = tuple(1_000 + (meter[0] * 7 + day * 13 + i * 3) % 500 for i in range(INTERVALS_PER_REPORT))
-    start_ms = START_MS + day * DAY_MS
-    register_end_wh = register_wh + sum(values_wh)
-    message = make_report_message(
-        field.chain_id,
+    report = Report(
         meter=meter,
         channel=Channel.PRODUCTION,
         sequence=day + 1,
-        start_ms=start_ms,
+        start_ms=START_MS + day * DAY_MS,
         interval_s=INTERVAL_S,
         values_wh=values_wh,
         register_start_wh=register_wh,
-        register_end_wh=register_end_wh,
+        register_end_wh=register_wh + sum(values_wh),
         flag=Flag.MEASURED,
+        signature=UNSIGNED,
     )
-    return Report(
-        meter=meter,
-        channel=Channel.PRODUCTION,
-        sequence=day + 1,
-        start_ms=start_ms,
-        interval_s=INTERVAL_S,
-        values_wh=values_wh,
-        register_start_wh=register_wh,
-        register_end_wh=register_end_wh,
-        flag=Flag.MEASURED,
-        signature=key.sign(message),
-    )
+    return sign_report(report, field.chain_id, key.sign)
 
 
 def _check(result: LoadResult) -> None:

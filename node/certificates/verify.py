@@ -18,7 +18,7 @@ from contracts_native.batteries import Source
 from contracts_native.claims import ClaimKind, ClaimStatus
 from contracts_native.lots import FIRST_VERSION, LotId, Mint, Reissue, SliceRef
 from contracts_native.meters import Channel
-from contracts_native.readings import Flag, ReportRecord, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, ReportRecord, make_report_message
 from contracts_native.sites import Technology
 from contracts_native.slices import Slice, SliceStatus, is_partition, make_first_slices
 from ledger.block import Header, compute_block_id
@@ -143,18 +143,19 @@ def _verify_final(header: Header, commit: CommitPart, validators: ValidatorSet, 
 
 def make_meter_message(chain_id: str, meter: bytes, record: ReportRecord) -> bytes:
     """What a meter signed for a production report that was accepted."""
-    return make_report_message(
-        chain_id,
-        meter=meter,
-        channel=Channel.PRODUCTION,
-        sequence=record.sequence,
-        start_ms=record.start_ms,
-        interval_s=record.interval_s,
-        values_wh=record.values_wh,
-        register_start_wh=record.register_start_wh,
-        register_end_wh=record.register_end_wh,
-        flag=record.flag,
+    report = Report(
+        meter,
+        Channel.PRODUCTION,
+        record.sequence,
+        record.start_ms,
+        record.interval_s,
+        record.values_wh,
+        record.register_start_wh,
+        record.register_end_wh,
+        record.flag,
+        UNSIGNED,
     )
+    return make_report_message(chain_id, report)
 
 
 def _verify_report(part: ReportPart, chain_id: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contracts_native.meters import Channel
-from contracts_native.readings import Flag, Report, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, sign_report
 from node.errors import LocalError
 from node.keystore import MeterSigningKey
 from node.meter_files.stretches import Stretch
@@ -53,18 +53,19 @@ class SigningMeter:
 
     def sign(self, channel: Channel, stretch: Stretch, *, sequence: int) -> Report:
         """The signed report of a stretch."""
-        arguments: dict[str, Any] = {
-            "meter": self.meter,
-            "channel": channel,
-            "sequence": sequence,
-            "start_ms": stretch.start_ms,
-            "interval_s": stretch.interval_s,
-            "values_wh": stretch.values_wh,
-            "register_start_wh": stretch.register_start_wh,
-            "register_end_wh": stretch.register_end_wh,
-            "flag": stretch.flag,
-        }
-        return Report(**arguments, signature=self.key.sign(make_report_message(self.chain_id, **arguments)))
+        report = Report(
+            self.meter,
+            channel,
+            sequence,
+            stretch.start_ms,
+            stretch.interval_s,
+            stretch.values_wh,
+            stretch.register_start_wh,
+            stretch.register_end_wh,
+            stretch.flag,
+            UNSIGNED,
+        )
+        return sign_report(report, self.chain_id, self.key.sign)
 
 
 def make_signing_meter(chain_id: str, meter: Mapping[str, Any], key: MeterSigningKey) -> SigningMeter:

@@ -13,6 +13,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from contracts_native.meters import Channel
 from contracts_native.readings import Report, SubmitReadings
 from node.client import Client, ClientError, NodeUnreachable, Refused
 from node.keystore import SigningKey
@@ -20,6 +21,9 @@ from node.meter_files.dsmr import Telegram
 from node.meter_files.quantities import PICO_PER_WH
 from node.meters.outbox import Outbox
 from node.meters.relay import (
+    ALREADY,
+    NOT_YET,
+    REFUSALS_MAX,
     Accepted,
     Answered,
     Ask,
@@ -38,7 +42,8 @@ from node.meters.relay import (
     Unseal,
     Woken,
 )
-from node.meters.reports import SigningMeter, compute_retry_ms, read_stands
+from node.meters.reports import NEVER, SigningMeter, Stand, advance_stand, compute_retry_ms, read_stands
+from node.meters.simulator import Player
 from node.meters.sources import Chunk
 from node.meters.telegrams import Damaged, TelegramFeed
 
@@ -185,6 +190,49 @@ class Running:
                     tasks.create_task(_answer(self.ledger.send([report]), inputs))
                 case Note(text):
                     self.say(text)
+
+
+async def play(player: Player, ledger: Ledger, say: Callable[[str], None]) -> int:
+    """Play a file to its end; how many intervals the ledger took. Raises ``Refused``, ``MeterError``.
+
+    A node that is away is waited for. What the ledger has already is never sent again.
+    """
+    done = failures = 0
+    stands: dict[Channel, Stand] | None = None
+    is_new = True
+    while player.left:
+        if stands is None:
+            answer = await ledger.ask(None)
+            if isinstance(answer, Answered):
+                stands = dict(answer.stands)
+                skipped = player.skip(stands)
+                done += 0 if is_new else skipped
+                if is_new:
+                    say(f"{skipped} intervals are on the ledger already, {player.left} to play")
+                    player.start(get_now_ms())
+                is_new = False
+                continue
+        else:
+            next_ms = player.compute_next_ms()
+            await asyncio.sleep(max(0, (next_ms or 0) - get_now_ms()) / 1000)
+            reports = player.list_due(get_now_ms(), stands)
+            answer = await ledger.send(reports)
+            if isinstance(answer, Accepted):
+                failures = 0
+                for report in reports:
+                    stands[report.channel] = advance_stand(stands.get(report.channel, NEVER), report)
+                taken = player.skip(stands)
+                done += taken
+                say(f"{taken} intervals reported, {player.left} to play")
+                continue
+        stands = None
+        failures += 1
+        if isinstance(answer, RefusedBy) and (answer.reason not in ALREADY | NOT_YET or failures == REFUSALS_MAX):
+            raise Refused(answer.reason, answer.item)
+        why = answer.why if isinstance(answer, Unknown) else answer
+        say(f"{why}; again in {compute_retry_ms(failures) // 1000} s")
+        await asyncio.sleep(compute_retry_ms(failures) / 1000)
+    return done
 
 
 async def _pump(source: AsyncIterator[Chunk], inputs: asyncio.Queue[Chunk | Input | None]) -> None:

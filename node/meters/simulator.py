@@ -44,7 +44,7 @@ class Player:
                 raise MeterError("channel_unknown", f"{one.point}: the meter has no such channel, or it comes twice")
             fitted = regroup(one, meter.lengths_s[direction])
             self._data[direction] = fitted
-            self._values[direction] = list(fitted.values)
+            self._values[direction] = [value for value in fitted.values if value.wh is not None]
         self._began_ms: int | None = None  # the clock's time …
         self._first_ms = 0  # … at which the file's was this
 
@@ -68,14 +68,7 @@ class Player:
 
     def compute_next_ms(self) -> int | None:
         """When the next interval is over by the clock; None when there is none."""
-        assert self._began_ms is not None, "start first"
-        ends = [values[0].end_ms for values in self._values.values() if values]
-        if not ends:
-            return None
-        end_ms = min(ends)
-        if self.pace.speed is None:
-            return end_ms  # the ledger takes nothing from the future
-        return max(end_ms, self._began_ms - (self._first_ms - end_ms) // self.pace.speed)
+        return min((self._compute_due_ms(values[0]) for values in self._values.values() if values), default=None)
 
     def list_due(self, now_ms: int, stands: Mapping[Channel, Stand]) -> list[Report]:
         """Reports of all that is over by now, signed, going on from where the channels stand; at most one
@@ -100,5 +93,5 @@ class Player:
     def _compute_due_ms(self, one: IntervalValue) -> int:
         assert self._began_ms is not None, "start first"
         if self.pace.speed is None:
-            return one.end_ms
+            return one.end_ms  # the ledger takes nothing from the future
         return max(one.end_ms, self._began_ms + (one.end_ms - self._first_ms) // self.pace.speed)

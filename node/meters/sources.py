@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from node.meters.reports import MeterError, compute_retry_ms
 
@@ -147,7 +148,7 @@ async def _read_mqtt(url: SplitResult, port: int, client_id: str, say: Callable[
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Chunk] = asyncio.Queue()
     topic = unquote(url.path.lstrip("/"))
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True)
     client.max_inflight_messages_set(CHUNKS_HELD_MAX)
     client.max_queued_messages_set(CHUNKS_HELD_MAX)
     if url.username:

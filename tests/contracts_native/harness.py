@@ -310,18 +310,7 @@ class SigningMeter:
 
     def sign(self, report: Report) -> Report:
         """The report with this meter's signature, whatever it says: also for reports that must be refused."""
-        message = make_report_message(
-            self.chain_id,
-            meter=report.meter,
-            channel=report.channel,
-            sequence=report.sequence,
-            start_ms=report.start_ms,
-            interval_s=report.interval_s,
-            values_wh=report.values_wh,
-            register_start_wh=report.register_start_wh,
-            register_end_wh=report.register_end_wh,
-            flag=report.flag,
-        )
+        message = make_report_message(self.chain_id, report)
         return replace(report, signature=sign_as_meter(self._seed, self._scheme, message))
 
 

@@ -70,18 +70,7 @@ def test_values_are_signed_by_the_meter_and_go_on_from_where_it_stands(node: Fak
         (Channel.CONSUMPTION, 2, (3,), 1, 4),
     ]
     for one in payload.reports:
-        message = make_report_message(
-            CHAIN_ID,
-            meter=one.meter,
-            channel=one.channel,
-            sequence=one.sequence,
-            start_ms=one.start_ms,
-            interval_s=one.interval_s,
-            values_wh=one.values_wh,
-            register_start_wh=one.register_start_wh,
-            register_end_wh=one.register_end_wh,
-            flag=one.flag,
-        )
+        message = make_report_message(CHAIN_ID, one)
         assert is_valid_meter_signature(key.public_key, message, one.signature)
 
 

@@ -44,18 +44,7 @@ def test_each_interval_is_reported_as_it_ends() -> None:
     assert [one.sequence for one in machine.ledger.sent] == [1, 2, 3, 4]
     assert [one.register_start_wh for one in machine.ledger.sent] == COUNTERS[:-1]
     report = machine.ledger.sent[-1]
-    message = make_report_message(
-        METER.chain_id,
-        meter=report.meter,
-        channel=report.channel,
-        sequence=report.sequence,
-        start_ms=report.start_ms,
-        interval_s=report.interval_s,
-        values_wh=report.values_wh,
-        register_start_wh=report.register_start_wh,
-        register_end_wh=report.register_end_wh,
-        flag=report.flag,
-    )
+    message = make_report_message(METER.chain_id, report)
     assert is_valid_meter_signature(METER.key.public_key, message, report.signature)
 
 

@@ -15,9 +15,10 @@ import click
 
 from contracts_native.lots import INTERVALS_PER_REPORT_MAX
 from contracts_native.meters import Channel
-from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
 from ledger.fields import Json
 from node.cli.derive import describe_submitted, format_submitted
+from node.cli.meter_tools import relay
 from node.cli.options import FILE, Signing, load_any_meter_key, with_key
 from node.cli.output import format_table, note, show, show_rows
 from node.cli.values import FieldType
@@ -45,7 +46,11 @@ def command() -> None:
       wattprint reading submit june.csv march.xml p1.txt --dry-run
       wattprint reading submit june.csv --meter 5f0c… --meter-key meter-7.key.json --key oracle.key.json
       wattprint reading list 5f0c… --channel production --csv
+      wattprint reading relay --source tcp://192.168.1.7:8088 --meter 5f0c… --meter-key meter-7.key.json
     """
+
+
+command.add_command(relay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,19 +205,19 @@ def make_reports(
         for stretch in split_into_reports(
             fitted, intervals_max=INTERVALS_PER_REPORT_MAX, register_start_wh=stand.register_wh
         ):
-            fields = {
-                "meter": bytes.fromhex(meter["meter"]),
-                "channel": data.direction,
-                "sequence": stand.sequence,
-                "start_ms": stretch.start_ms,
-                "interval_s": stretch.interval_s,
-                "values_wh": stretch.values_wh,
-                "register_start_wh": stretch.register_start_wh,
-                "register_end_wh": stretch.register_end_wh,
-                "flag": stretch.flag,
-            }
-            arguments = cast("dict[str, Any]", fields)
-            reports.append(Report(**arguments, signature=key.sign(make_report_message(chain_id, **arguments))))
+            report = Report(
+                bytes.fromhex(meter["meter"]),
+                data.direction,
+                stand.sequence,
+                stretch.start_ms,
+                stretch.interval_s,
+                stretch.values_wh,
+                stretch.register_start_wh,
+                stretch.register_end_wh,
+                stretch.flag,
+                UNSIGNED,
+            )
+            reports.append(sign_report(report, chain_id, key.sign))
             stand = _Channel(stand.sequence + 1, stretch.register_end_wh)
         stands[name] = stand
     return reports
