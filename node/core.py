@@ -138,7 +138,7 @@ class Core:
         self._sync = Sync()
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
-        self._intake = Intake(self._door, self.mempool)
+        self.intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
@@ -245,11 +245,11 @@ class Core:
 
     def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
         now, later = raws[:TRANSACTIONS_PER_TURN], raws[TRANSACTIONS_PER_TURN:]
-        fault = self._intake.admit(peer, now, self._now_ms)
+        fault = self.intake.admit(peer, now, self._now_ms)
         self._announce_work()
         if fault is not None:
             self._emit(Blame(peer, fault.reason, fault.item))
-            self._intake.leave(peer, later)
+            self.intake.leave(peer, later)
         elif later:
             self._emit(Feed(TransactionsDue(peer, later)))
 
@@ -279,7 +279,7 @@ class Core:
     def _on_message(self, peer: PublicKey, message: PeerMessage) -> None:
         match message:
             case Transactions(items):
-                if self._intake.take(peer, items, self._now_ms):
+                if self.intake.take(peer, items, self._now_ms):
                     self._emit(Feed(TransactionsDue(peer, items)))
             case ConsensusMessage(body):
                 self._on_consensus_message(peer, body)
@@ -387,7 +387,7 @@ class Core:
         assert self._config.own_key is not None
         executed, dropped = self._candidates.build(order.time_ms, self._config.own_key)
         for one in dropped:
-            self._intake.note_dropped(one.transaction.tx_id, self._now_ms)
+            self.intake.note_dropped(one.transaction.tx_id, self._now_ms)
             self.mempool.drop(one.transaction.tx_id, one.error, height=self.header.height)
         if dropped:
             self._emit(Dropped(tuple(one.transaction.tx_id for one in dropped)))
