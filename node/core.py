@@ -88,11 +88,12 @@ from p2p.messages import (
     HeightStatus,
     PeerMessage,
     ProposalMessage,
+    SnapshotPart,
+    SnapshotRequest,
     Transactions,
 )
 
 LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submissions
-TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,17 +171,12 @@ class Core:
     @property
     def is_syncing(self) -> bool:
         """Whether peers have decided more than the height that we are deciding."""
-        return self._get_lag_blocks() > 1 or bool(self._sync.queue)
+        return self._sync.get_lag_blocks(self._validators, self.header.height) > 1 or bool(self._sync.queue)
 
     @property
     def is_far_behind(self) -> bool:
         """Whether a transaction would be judged by a state that is long past."""
-        return self._get_lag_blocks() > LAG_BLOCKS_MAX
-
-    def _get_lag_blocks(self) -> int:
-        # As many must claim a height as cannot all be lying: else one peer could keep a node from its users.
-        liars_max = len(self._validators.members) - self._validators.quorum
-        return self._sync.get_claimed_height(self._validators, liars_max) - self.header.height
+        return self._sync.get_lag_blocks(self._validators, self.header.height) > LAG_BLOCKS_MAX
 
     @property
     def round(self) -> int:
@@ -224,8 +220,8 @@ class Core:
                 self._build(order)
             case CheckDue(order):
                 self._check(order)
-            case TransactionsDue(peer, raws):
-                self._admit_from_peer(peer, raws)
+            case TransactionsDue():
+                self._admit_from_peers()
             case SyncedBlockDue():
                 self._execute_synced_block()
             case _:
@@ -243,15 +239,14 @@ class Core:
             self._announce_work()
         return admission
 
-    def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
-        now, later = raws[:TRANSACTIONS_PER_TURN], raws[TRANSACTIONS_PER_TURN:]
-        fault = self.intake.admit(peer, now, self._now_ms)
-        self._announce_work()
-        if fault is not None:
+    def _admit_from_peers(self) -> None:
+        blame = self.intake.admit_some(self._now_ms)
+        if blame is not None:
+            peer, fault = blame
             self._emit(Blame(peer, fault.reason, fault.item))
-            self.intake.leave(peer, later)
-        elif later:
-            self._emit(Feed(TransactionsDue(peer, later)))
+        self._announce_work()
+        if self.intake:
+            self._emit(Feed(TransactionsDue()))
 
     def _announce_work(self) -> None:
         if not self._is_work_announced and len(self.mempool):
@@ -280,7 +275,7 @@ class Core:
         match message:
             case Transactions(items):
                 if self.intake.take(peer, items, self._now_ms):
-                    self._emit(Feed(TransactionsDue(peer, items)))
+                    self._emit(Feed(TransactionsDue()))
             case ConsensusMessage(body):
                 self._on_consensus_message(peer, body)
             case ProposalMessage():
@@ -293,8 +288,8 @@ class Core:
             case HeightStatus(height):
                 self._sync.note_height(peer, height)
                 self._ask_for_blocks()
-            case DocumentBlockRequest() | DocumentBlock():
-                raise AssertionError("documents pass by the core")
+            case DocumentBlockRequest() | DocumentBlock() | SnapshotRequest() | SnapshotPart():
+                raise AssertionError("documents and snapshots pass by the core")
             case _:
                 assert_never(message)
 
@@ -370,7 +365,8 @@ class Core:
                 self._sync.note_height(target, height - 1)
                 self._ask_for_blocks()
             case orders.ServeHeight(target, height):
-                self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
+                if self._sync.may_serve(target, self._now_ms):
+                    self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
             case orders.EvidenceFound(evidence):
                 self._emit(EvidenceNoted(evidence))
             case orders.Halt(height, block_id):
@@ -430,6 +426,7 @@ class Core:
         self._writing = None
         self._chain = self._chain.advance(executed)
         self._validators = chain_store.read_validators(self._reader)
+        self.intake.note_committed(executed.transactions)
         self.mempool.remove(tx.tx_id for tx in executed.transactions)
         expired = self.mempool.drop_expired(height + 1)
         self._door.advance(self._chain)

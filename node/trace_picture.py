@@ -37,7 +37,7 @@ WORDS: Final = {
     "not_minted_wh": "not minted",
 }
 FATES: Final = ("held_wh", "claimed_wh", "charged_wh", "impaired_wh", "withdrawn_wh")
-SOURCE_COLOURS: Final = ("#d9a520", "#4f8f6b", "#2f5d8a", "#b4553d", "#7a5ea8", "#3b9a9c", "#a3763d", "#6b7f2a")
+SOURCE_COLOURS: Final = ("#e0b040", "#3b9a9c", "#a3763d", "#c46a8b", "#6b7f2a", "#8fa8d0", "#9c8aa5", "#d08a5b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Drawing:
     height: int
     shapes: list[str] = field(default_factory=list)
 
-    def rect(self, x: int, y: int, width: int, height: int, colour: str, title: str = "") -> None:
+    def rect(self, x: int, y: int, *, width: int, height: int, colour: str, title: str = "") -> None:
         """A box; ``title`` is shown under the pointer."""
         inner = f"<title>{escape(title)}</title>" if title else ""
         self.shapes.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{colour}">{inner}</rect>')
@@ -87,11 +87,11 @@ class Drawing:
 
 
 def format_wh(wh: int) -> str:
-    """Wh as people read it: exact below a MWh, three places from there on."""
+    """Wh as people read it: exact below ten MWh, in whole kWh from there on."""
     if abs(wh) < 10_000:
         return f"{wh:,} Wh"
     if abs(wh) < 10_000_000:
-        return f"{wh // 1_000:,}.{wh % 1_000 // 10:02} kWh"
+        return f"{wh // 1_000:,}.{wh % 1_000:03} kWh"
     return f"{wh // 1_000_000:,}.{wh % 1_000_000 // 1_000:03} MWh"
 
 
@@ -180,15 +180,18 @@ def draw_lot(answer: Mapping[str, Any], names: Mapping[str, str]) -> str:
         y = place * step + 60
         drawing.text(0, y + 140, verb, kind="strong")
         drawing.text(0, y + 290, when.replace("T", " ").removesuffix("Z"), kind="faint")
-        drawing.rect(left, y, WIDTH - left, 300, "#eeece6")
+        drawing.rect(left, y, width=WIDTH - left, height=300, colour="#eeece6")
         for first, end, colour, who in ranges:
             x0, x1 = (left + (WIDTH - left) * edge // wh for edge in (first, end))
-            drawing.rect(x0, y, max(10, x1 - x0 - 8), 300, colour, f"{who}: {first:,} to {end:,} Wh")
+            drawing.rect(
+                x0, y, width=max(10, x1 - x0 - 8), height=300, colour=colour, title=f"{who}: {first:,} to {end:,} Wh"
+            )
             if (x1 - x0) > 75 * len(who):
                 drawing.text((x0 + x1) // 2, y + 185, who, kind="inverse", anchor="middle")
     about = f"{answer['technology']}, {answer['zone']}, {format_wh(answer['wh'])}"
     period = f"{format_utc(answer['start_ms'])} to {format_utc(answer['end_ms'])}"
-    note = f"<p class=small>Lot <code>{escape(answer['lot'])}</code>. Each row is the lot from its first to its last Wh.</p>"
+    rows_are = "Each row is the lot from its first to its last Wh."
+    note = f"<p class=small>Lot <code>{escape(answer['lot'])}</code>. {rows_are}</p>"
     return _make_page(f"What happened to a lot: {about}", period, [drawing.finish("Ranges of the lot"), note])
 
 
@@ -233,7 +236,7 @@ def _draw_flows(label: str, flows: Sequence[Flow], *, is_source_left: bool) -> D
                 ((one_x + BAR, one_y), (many_x, many_y)) if is_source_left else ((many_x + BAR, many_y), (one_x, one_y))
             )
             drawing.band(*ends, thick, colour, title)
-            drawing.rect(many_x, many_y, BAR, thick, colour, title)
+            drawing.rect(many_x, many_y, width=BAR, height=thick, colour=colour, title=title)
             one_y, many_y = one_y + thick, many_y + thick
         x, anchor = (many_x + BAR + 100, "start") if is_source_left else (many_x - 100, "end")
         middle = (first_y + many_y) // 2
@@ -241,7 +244,7 @@ def _draw_flows(label: str, flows: Sequence[Flow], *, is_source_left: bool) -> D
         note = " · ".join(filter(None, [format_wh(flow.wh), flow.note]))
         drawing.text(x, middle + 125, note, kind="faint", anchor=anchor)
         many_y += GAP
-    drawing.rect(one_x, top, BAR, one_y - top, "#1b1b1b", f"{label}: {format_wh(total)}")
+    drawing.rect(one_x, top, width=BAR, height=one_y - top, colour="#1b1b1b", title=f"{label}: {format_wh(total)}")
     x, anchor = (one_x - 100, "end") if is_source_left else (one_x + BAR + 100, "start")
     drawing.text(x, (top + one_y) // 2 - 10, _cut(label, 20), kind="strong", anchor=anchor)
     drawing.text(x, (top + one_y) // 2 + 130, format_wh(total), kind="faint", anchor=anchor)
@@ -275,10 +278,10 @@ def _draw_hours(answer: Mapping[str, Any]) -> list[str]:
         drawing.text(0 if anchor == "start" else WIDTH, BARS_HEIGHT + 330, moment, kind="faint", anchor=anchor)
     each = "hour" if step_ms == HOUR_MS else "day"
     swatches = "".join(
-        f'<span><i style="background:{SOURCE_COLOURS[place % len(SOURCE_COLOURS)]}"></i>{escape(str(one["label"]))}</span>'
+        _make_swatch(SOURCE_COLOURS[place % len(SOURCE_COLOURS)], f"{one['label']}, {one['technology']}")
         for place, one in enumerate(answer["sources"])
     )
-    line = '<span><i style="background:#1b1b1b"></i>consumed</span>' if consumed else ""
+    line = _make_swatch("#1b1b1b", "consumed") if consumed else ""
     return [f"<h2>{each.capitalize()} by {each}</h2>", drawing.finish("Bars"), f"<p class=legend>{swatches}{line}</p>"]
 
 
@@ -288,7 +291,7 @@ def _draw_bars(
     drawing = Drawing(BARS_HEIGHT + 400)
     base = BARS_HEIGHT + 150
     drawing.text(0, 120, format_wh(most), kind="faint")
-    drawing.rect(0, base, WIDTH, 8, "#1b1b1b")
+    drawing.rect(0, base, width=WIDTH, height=8, colour="#1b1b1b")
     for at in range(count):
         x0, x1 = WIDTH * at // count, WIDTH * (at + 1) // count
         width = max(8, (x1 - x0) * 4 // 5)
@@ -297,20 +300,20 @@ def _draw_bars(
             thick = BARS_HEIGHT * wh // most
             colour = SOURCE_COLOURS[int(name) % len(SOURCE_COLOURS)]
             y -= thick
-            drawing.rect(x0, y, width, thick, colour, f"{labels[int(name)]}: {format_wh(wh)}")
+            drawing.rect(x0, y, width=width, height=thick, colour=colour, title=f"{labels[int(name)]}: {format_wh(wh)}")
         if at in consumed:
-            drawing.rect(x0, base - BARS_HEIGHT * consumed[at] // most - 12, width, 24, "#1b1b1b")
+            drawing.rect(x0, base - BARS_HEIGHT * consumed[at] // most - 12, width=width, height=24, colour="#1b1b1b")
     return drawing
 
 
 def _make_legend(rows: Iterable[Mapping[str, Any]]) -> str:
     seen = {name for row in rows for name in FATES if row[name]}
-    spans = "".join(
-        f'<span><i style="background:{FATE_COLOURS.get(name, OTHER_COLOUR)}"></i>{WORDS[name]}</span>'
-        for name in FATES
-        if name in seen
-    )
+    spans = "".join(_make_swatch(FATE_COLOURS.get(name, OTHER_COLOUR), WORDS[name]) for name in FATES if name in seen)
     return f"<p class=legend>{spans}</p>"
+
+
+def _make_swatch(colour: str, word: str) -> str:
+    return f'<span><i style="background:{colour}"></i>{escape(word)}</span>'
 
 
 def _make_sums(sums: Iterable[tuple[str, int]]) -> str:

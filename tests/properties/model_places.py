@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.properties.model import Credits, Reasons, gather
 
 LENGTHS_S: Final = {60, 300, 600, 900, 1_800, 3_600}
-ForEver: Final = 2**62
+FOR_EVER: Final = 2**62
 Shares = tuple[tuple[bytes, int], ...]
 
 
@@ -91,14 +91,20 @@ class Places(Credits):
         )
 
     def amend_site(
-        self, sender: bytes, cosigners: Sequence[bytes], site: Site, from_ms: int, changes: dict[str, object]
+        self,
+        sender: bytes,
+        cosigners: Sequence[bytes],
+        site: Site,
+        from_ms: int,
+        after: Looks,
+        *,
+        sets_efficiency: bool,
     ) -> Reasons:
         reasons = self._changes_site("site.amend", site, sender, cosigners)
-        after = replace(site.now, **changes)
         here = [meter for meter in self.meters if meter.site is site]
         largest_w = max((meter.channels.get("production", (0, 0))[0] for meter in here), default=0)
         reasons |= gather(
-            ("efficiency" in changes and site.technology != "storage", "site_is_no_storage"),
+            (sets_efficiency and site.technology != "storage", "site_is_no_storage"),
             (after == site.now, "amendment_changes_nothing"),
             (from_ms <= site.looks[-1][0], "amendment_before_the_last"),
             (any(from_ms < meter.last_end_ms for meter in here), "amendment_before_last_reading"),
@@ -175,7 +181,7 @@ class Places(Credits):
         reasons |= self._dates_meter(meter, from_ms, meter.since_ms)
         if not reasons:
             meter.status, meter.since_ms = "suspended", from_ms
-            meter.silent.append((from_ms, ForEver))
+            meter.silent.append((from_ms, FOR_EVER))
         return reasons
 
     def resume(self, sender: bytes, meter: Meter, from_ms: int) -> Reasons:
