@@ -67,6 +67,8 @@ WORLD: Final = (
     "node/rpc_dispatch.py",
     "node/rpc_socket.py",
     "node/leveldb_store.py",
+    "node/housekeeping.py",
+    "node/joining.py",
     "node/journal.py",
     "node/rollback.py",
     "node/snapshot_files.py",

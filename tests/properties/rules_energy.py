@@ -79,7 +79,7 @@ class ReadingRules(Ground):
             signature=Signature(bytes(64)),
         )
         if odd >= WRONG:
-            report = self.spoil(report, odd + n)
+            report = self.spoil_report(report, odd + n)
         key = meter.key_at(max(report.start_ms, meter.commissioned_ms)) if odd != 12 else pick([*self.meter_seeds], n)
         return self.sign_report(report, key), key
 
@@ -92,33 +92,23 @@ class ReadingRules(Ground):
                 return before.end_ms, before.register_end_wh, [wh] * count
         return None
 
-    def spoil(self, report: Report, how: int) -> Report:
-        changes: tuple[dict[str, int], ...] = (
-            {"start_ms": max(0, report.start_ms - report.interval_s * 1_000)},
-            {"start_ms": report.start_ms + 60_000},
-            {"start_ms": report.start_ms + DAY_MS},
-            {"start_ms": DAY_0_MS - report.interval_s * 1_000},
-            {"sequence": report.sequence - 1},
-            {"interval_s": 1_800},
-            {"register_start_wh": report.register_start_wh + 1, "register_end_wh": report.register_end_wh + 1},
-            {"register_end_wh": report.register_end_wh + 1},
+    def spoil_report(self, report: Report, how: int) -> Report:
+        length_ms = report.interval_s * 1_000
+        start_wh, end_wh = report.register_start_wh, report.register_end_wh
+        spoiled = (
+            replace(report, start_ms=max(0, report.start_ms - length_ms)),
+            replace(report, start_ms=report.start_ms + 60_000),
+            replace(report, start_ms=report.start_ms + DAY_MS),
+            replace(report, start_ms=DAY_0_MS - length_ms),
+            replace(report, sequence=report.sequence - 1),
+            replace(report, interval_s=1_800),
+            replace(report, register_start_wh=start_wh + 1, register_end_wh=end_wh + 1),
+            replace(report, register_end_wh=end_wh + 1),
         )
-        change = pick(changes, how)
-        return Report(**{**{name: getattr(report, name) for name in Report.__slots__}, **change})
+        return pick(spoiled, how)
 
     def sign_report(self, report: Report, key: bytes) -> Report:
-        message = make_report_message(
-            CHAIN_ID,
-            meter=report.meter,
-            channel=report.channel,
-            sequence=report.sequence,
-            start_ms=report.start_ms,
-            interval_s=report.interval_s,
-            values_wh=report.values_wh,
-            register_start_wh=report.register_start_wh,
-            register_end_wh=report.register_end_wh,
-            flag=report.flag,
-        )
+        message = make_report_message(CHAIN_ID, report)
         return replace(report, signature=sign_as_meter(self.meter_seeds[MeterKey(key)], "ed25519", message))
 
     @precondition(lambda self: self.model.intervals)

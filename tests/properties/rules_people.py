@@ -272,12 +272,12 @@ class PaperRules(Ground):
             by = self.rightly(pick((site.owner, site.utility), n // 4), odd, n)
         else:
             by = self.rightly(pick((subject.address, UTILITY.address), n // 4 % 3), odd, n)
-        paper = self.spoil(paper, n, odd)
+        paper = self.spoil_paper(paper, n, odd)
         applied = self.expect(paper, self.model.anchor(by, paper, None), by=by)
         if applied is not None:
             self.model.documents[-1].id = applied.one(DocumentAnchored).document
 
-    def spoil(self, paper: AnchorDocument, n: int, odd: int) -> AnchorDocument:
+    def spoil_paper(self, paper: AnchorDocument, n: int, odd: int) -> AnchorDocument:
         if odd == 11:
             return replace(paper, site=None if paper.site else self.model.sites[0].id)
         if odd == 10:
@@ -299,7 +299,7 @@ class PaperRules(Ground):
         )
         if odd == 8:
             paper = replace(paper, cid=before.versions[-1])
-        paper = self.spoil(paper, n, odd)
+        paper = self.spoil_paper(paper, n, odd)
         self.expect(paper, self.model.anchor(by, paper, before), by=by)
 
     @precondition(lambda self: self.model.documents)
