@@ -10,7 +10,7 @@ from contracts_native.escrow import ApproveReturn, LockEscrow, RejectReturn, Req
 from ledger.primitives import Address
 from tests.contracts_native.harness import HOUR_MS, RIVAL
 from tests.properties.machine import N, ODD, Ground, pick
-from tests.properties.model_bills import Bill
+from tests.properties.model_bills import Bill, Escrow
 from tests.properties.model_places import Meter
 
 
@@ -72,15 +72,20 @@ class BillRules(Ground):
 
     @precondition(lambda self: self.model.bills)
     @rule(n=N, odd=ODD)
+    def argue(self, n: int, odd: int) -> None:
+        disputed = [one for one in self.model.bills if one.status == "disputed"]
+        if (disputed and n % 2) or odd == 10:
+            self.resolve_bill(n, odd, disputed)
+        else:
+            self.dispute_bill(n, odd)
+
     def dispute_bill(self, n: int, odd: int) -> None:
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.consumer, odd, n)
         self.expect(DisputeBill(bill.id, "not mine"), self.model.dispute(by, bill), by=by)
 
-    @precondition(lambda self: self.model.bills)
-    @rule(n=N, odd=ODD, outcome=st.sampled_from(Outcome))
-    def resolve_bill(self, n: int, odd: int, outcome: Outcome) -> None:
-        disputed = [one for one in self.model.bills if one.status == "disputed"]
+    def resolve_bill(self, n: int, odd: int, disputed: list[Bill]) -> None:
+        outcome = pick(list(Outcome), n // 2)
         bill = pick(disputed, n) if disputed else self.pick_bill(n, odd)
         by = self.rightly(bill.utility, odd, n)
         reasons = self.model.resolve(by, bill, is_upheld=outcome is Outcome.UPHELD)
@@ -111,23 +116,34 @@ class EscrowRules(Ground):
             self.model.escrows[-1].id = applied.make_id("escrow")
 
     @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
+    @rule(n=N, odd=ODD, what=st.sampled_from(("request", "approve", "reject", "alone")))
+    def return_escrow(self, n: int, odd: int, what: str) -> None:
+        rules = {
+            "request": self.request_return,
+            "approve": self.approve_return,
+            "reject": self.reject_return,
+            "alone": self.self_return,
+        }
+        asked = [one for one in self.model.escrows if one.status == "return_requested"]
+        rules[what if asked or odd > 9 else "request"](n, odd)
+
+    def pick_escrow(self, n: int, odd: int) -> Escrow:
+        """One whose return was asked for or, if there is none, the latest."""
+        asked = [one for one in self.model.escrows if one.status == "return_requested"]
+        return pick(asked if asked and odd < 12 else self.model.escrows, -1 - n // 9)
+
     def request_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(RequestReturn(escrow.id), self.model.request_return(by, escrow), by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
     def approve_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(ApproveReturn(escrow.id), self.model.approve_return(by, escrow), by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
     def reject_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         cited = self.model.list_open(escrow.consumer, escrow.utility)[: 1 + n % 2]
         if odd == 12 and self.model.bills:
@@ -135,10 +151,8 @@ class EscrowRules(Ground):
         reasons = self.model.reject_return(by, escrow, cited)
         self.expect(RejectReturn(escrow.id, tuple(one.id for one in cited)), reasons, by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
     def self_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(SelfReturn(escrow.id), self.model.self_return(by, escrow), by=by)
 

@@ -63,7 +63,6 @@ TRADERS: Final = (ALICE, BOB, CAROL)
 class PeopleRules(Ground):
     """Who comes, who is frozen, who gets another key; what is paid in and out."""
 
-    @rule(n=N, odd=ODD)
     def register_participant(self, n: int, odd: int) -> None:
         person = pick(NEWCOMERS, n)
         by = self.rightly(pick((UTILITY, ADMIN), n // 2).address, odd, n)
@@ -73,7 +72,6 @@ class PeopleRules(Ground):
         reasons = self.model.register(by, person.address, person.public_key, roles, is_proven=vouched == by)
         self.expect(RegisterParticipant(person.public_key, possession, roles, "new"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
     def rotate_key(self, n: int, odd: int) -> None:
         by = self.someone(n)
         new = make_person(f"key {n % 5}") if odd < WRONG else pick((*TRADERS, *NEWCOMERS), odd)
@@ -83,7 +81,6 @@ class PeopleRules(Ground):
         if self.expect(RotateKey(new.public_key, possession), reasons, by=by) is not None:
             self.rotate(by, new)
 
-    @rule(n=N, odd=ODD)
     def set_roles(self, n: int, odd: int) -> None:
         by = self.rightly(pick((ADMIN, UTILITY), n).address, odd, n)
         who = pick(NEWCOMERS, n // 2).address if odd < 11 else self.someone(n)
@@ -91,24 +88,23 @@ class PeopleRules(Ground):
         reasons = self.model.set_roles(by, who, tuple(roles))
         self.expect(SetRoles(who, roles), reasons, by=by)
 
+    @rule(n=N, odd=ODD, what=st.sampled_from(("register", "rotate", "roles")))
+    def change_people(self, n: int, odd: int, what: str) -> None:
+        rules = {"register": self.register_participant, "rotate": self.rotate_key, "roles": self.set_roles}
+        rules[what](n, odd)
+
     @rule(n=N, odd=ODD)
     def freeze(self, n: int, odd: int) -> None:
         frozen = [address for address, one in self.model.members.items() if one.is_frozen]
         by = self.rightly(AUDITOR.address, odd, n)
-        if frozen and odd != 0:  # mostly free again, lest nothing happens any more
-            who = Address(pick(frozen, n))
+        if odd == 12 or (frozen and odd):  # mostly free again, lest nothing happens any more
+            who = Address(pick(frozen, n)) if frozen and odd != 12 else self.someone(n)
             reasons = self.model.set_frozen(by, who, is_frozen=False)
             self.expect(UnfreezeParticipant(who, "cleared"), reasons, by=by)
         else:
             who = self.someone(n)
             reasons = self.model.set_frozen(by, who, is_frozen=True)
             self.expect(FreezeParticipant(who, "under suspicion"), reasons, by=by)
-
-    @rule(n=N, odd=ODD)
-    def unfreeze_anyone(self, n: int, odd: int) -> None:
-        by, who = self.rightly(AUDITOR.address, odd, n), self.someone(n)
-        reasons = self.model.set_frozen(by, who, is_frozen=False)
-        self.expect(UnfreezeParticipant(who, "cleared"), reasons, by=by)
 
     @rule(n=N, cents=st.integers(1, 60), odd=ODD)
     def issue_credits(self, n: int, cents: int, odd: int) -> None:
@@ -121,7 +117,8 @@ class PeopleRules(Ground):
 
     @rule(n=N, cents=st.integers(1, 40))
     def transfer_credits(self, n: int, cents: int) -> None:
-        by, recipient = self.someone(n), self.someone(n // 7)
+        by = pick(TRADERS, n).address if n < 80 else self.someone(n)
+        recipient = self.someone(n // 7)
         reasons = self.model.transfer_credits(by, recipient, cents)
         self.expect(TransferCredits(recipient, cents, ""), reasons, by=by)
 
@@ -148,17 +145,18 @@ class PeopleRules(Ground):
 class PlaceRules(Ground):
     """Sites and meters come and change."""
 
-    @precondition(lambda self: len(self.model.sites) < 6)
-    @rule(n=N, odd=ODD)
     def register_site(self, n: int, odd: int) -> None:
+        if len(self.model.sites) > 5:
+            return
         owner = pick(TRADERS, n).address
         by = self.rightly(UTILITY.address, odd, n)
         cosigners = [owner] if odd != 12 and owner != by else []
         self.add_site(owner, pick(list(Technology), n), pick(("DE", "FR"), n), SMALL_W, by=by, cosigners=cosigners)
 
-    @precondition(lambda self: len(self.model.meters) < 7)
-    @rule(n=N, odd=ODD, length_s=st.sampled_from((900, 3_600, 700)))
-    def register_meter(self, n: int, odd: int, length_s: int) -> None:
+    def register_meter(self, n: int, odd: int) -> None:
+        if len(self.model.meters) > 6:
+            return
+        length_s = pick((900, 3_600, 700), n // 3)
         site = pick(self.model.sites, -1 - n // 10)
         by = self.rightly(site.utility, odd, n)
         channels = [(one, SMALL_W, length_s) for one in Channel]
@@ -171,12 +169,11 @@ class PlaceRules(Ground):
         since_ms = DAY_0_MS - MINUTE_MS if odd == 8 else DAY_0_MS
         self.add_meter(site, serial, chosen, by=by, cosigners=cosigners, key=key, since_ms=since_ms)
 
-    @rule(n=N, odd=ODD, days=st.integers(-1, 1))
-    def amend_site(self, n: int, odd: int, days: int) -> None:
+    def amend_site(self, n: int, odd: int) -> None:
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
         latest_ms = max([0, *(one.last_end_ms for one in self.model.meters if one.site is site)])
-        from_ms = max(latest_ms, site.looks[-1][0] + 1) + days * 30 * MINUTE_MS
+        from_ms = max(latest_ms, site.looks[-1][0] + 1) + (n % 3 - 1) * 30 * MINUTE_MS
         zone = pick(("DE", "FR", None), n)
         capacity_w = pick((None, SMALL_W, SMALL_W // 2, 2 * SMALL_W), n // 2)
         efficiency = pick((None, None, 500, 1_000), n // 3) if site.technology == "storage" or odd == 11 else None
@@ -192,47 +189,51 @@ class PlaceRules(Ground):
         reasons = self.model.amend_site(by, cosigners, site, from_ms, after, sets_efficiency=efficiency is not None)
         self.expect(payload, reasons, by=by, cosigners=cosigners)
 
-    @rule(n=N, odd=ODD, weights=st.tuples(st.integers(0, 3), st.integers(1, 5)))
-    def set_shares(self, n: int, odd: int, weights: tuple[int, int]) -> None:
+    def set_shares(self, n: int, odd: int) -> None:
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
-        other = CAROL.address if odd < 11 else self.someone(n)
-        first, second = (Address(site.owner), weights[1]), (other, weights[0])
-        shares = (first, second) if weights[0] or odd == 10 else (first,)
+        other = CAROL.address if odd < 11 and site.owner != CAROL.address else self.someone(n)
+        first, second = (Address(site.owner), 1 + n % 5), (other, n // 5 % 4)
+        shares = (first, second) if second[1] or odd == 10 else (first,)
         losers = {site.owner, *(holder for holder, _ in site.shares)} - {by}
         cosigners = sorted(losers) if odd != 12 else []
         self.share(site, shares, by=by, cosigners=cosigners)
 
-    @rule(n=N, odd=ODD, minutes=st.integers(-20, 60))
-    def suspend_meter(self, n: int, odd: int, minutes: int) -> None:
+    def suspend_meter(self, n: int, odd: int) -> None:
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
-        from_ms = max(meter.last_end_ms, meter.since_ms) + minutes * MINUTE_MS
+        from_ms = max(meter.last_end_ms, meter.since_ms) + (n % 80 - 20) * MINUTE_MS
         if odd == 12:
             from_ms = self.model.now_ms + 1
-        if meter.status == "suspended" and odd != 11:
+        if (meter.status == "suspended") == (odd < 10):
             reasons = self.model.resume(by, meter, from_ms)
             self.expect(ResumeMeter(meter.id, from_ms), reasons, by=by)
         else:
             reasons = self.model.suspend(by, meter, from_ms)
             self.expect(SuspendMeter(meter.id, from_ms, "under test"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def resume_meter(self, n: int, odd: int) -> None:
-        meter = pick(self.model.meters, n)
-        by, from_ms = self.rightly(meter.utility, odd, n), max(meter.last_end_ms, meter.since_ms + 1)
-        reasons = self.model.resume(by, meter, from_ms)
-        self.expect(ResumeMeter(meter.id, from_ms), reasons, by=by)
+    @rule(n=N, odd=ODD, what=st.sampled_from(("suspend", "retire", "rotate")))
+    def change_meters(self, n: int, odd: int, what: str) -> None:
+        rules = {"suspend": self.suspend_meter, "retire": self.retire_meter, "rotate": self.rotate_meter_key}
+        rules[what](n, odd)
 
-    @precondition(lambda self: len(self.model.meters) > 4)
-    @rule(n=N, odd=ODD)
+    @rule(n=N, odd=ODD, what=st.sampled_from(("site", "meter", "amend", "shares")))
+    def change_sites(self, n: int, odd: int, what: str) -> None:
+        rules = {
+            "site": self.register_site,
+            "meter": self.register_meter,
+            "amend": self.amend_site,
+            "shares": self.set_shares,
+        }
+        rules[what](n, odd)
+
     def retire_meter(self, n: int, odd: int) -> None:
-        meter = pick(self.model.meters, -1 - n)
+        suspended = [one for one in self.model.meters if one.status == "suspended"]
+        meter = pick(suspended or self.model.meters, -1 - n)
         by = self.rightly(meter.utility, odd, n)
         reasons = self.model.retire(by, meter)
         self.expect(RetireMeter(meter.id, "removed"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
     def rotate_meter_key(self, n: int, odd: int) -> None:
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
@@ -255,14 +256,20 @@ class PaperRules(Ground):
             keys = [make_x25519("another")] * len(chosen)
         return tuple(WrappedKey(one, key, bytes(80)) for one, key in zip(chosen, keys, strict=True))
 
-    @rule(n=N, odd=ODD)
+    @rule(n=N, odd=ODD, what=st.sampled_from(("key", "anchor", "grant", "revoke", "decide", "supersede", "retire")))
+    def change_papers(self, n: int, odd: int, what: str) -> None:
+        rules = {"key": self.set_encryption_key, "anchor": self.anchor_document}
+        if self.model.documents:
+            rules |= {"grant": self.grant_document, "revoke": self.revoke_document, "decide": self.decide_kyc}
+            rules |= {"supersede": self.supersede_document, "retire": self.retire_document}
+        rules.get(what, self.set_encryption_key)(n, odd)
+
     def set_encryption_key(self, n: int, odd: int) -> None:
         by = pick((UTILITY.address, BOB.address, self.someone(n)), n)
         key = make_x25519(f"{n % 4}") if odd < WRONG else bytes(32)
         reasons = self.model.set_encryption_key(by, key)
         self.expect(SetEncryptionKey(key), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
     def anchor_document(self, n: int, odd: int) -> None:
         subject = pick((BOB, ALICE, *NEWCOMERS), n)
         paper = replace(make_paper(self.next_text(), subject=subject), grants=self.wrap(n, odd))
@@ -284,8 +291,6 @@ class PaperRules(Ground):
             return replace(paper, kind=pick(list(DocumentKind), n))
         return replace(paper, recipient=make_x25519("document 1")) if odd == 9 else paper
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
     def supersede_document(self, n: int, odd: int) -> None:
         before = pick(self.model.documents, -1 - n)
         by = self.rightly(before.owner, odd, n)
@@ -302,8 +307,6 @@ class PaperRules(Ground):
         paper = self.spoil_paper(paper, n, odd)
         self.expect(paper, self.model.anchor(by, paper, before), by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
     def grant_document(self, n: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         by, grants = self.rightly(document.owner, odd, n), self.wrap(n, odd)
@@ -311,8 +314,6 @@ class PaperRules(Ground):
         reasons = self.model.grant(by, document, version, grants)
         self.expect(GrantDocument(document.id, version, grants), reasons, by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
     def revoke_document(self, n: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         readers = [Address(reader) for _, reader in document.grants] or [BOB.address]
@@ -321,16 +322,12 @@ class PaperRules(Ground):
         reasons = self.model.revoke(by, document, reader)
         self.expect(RevokeDocument(document.id, reader), reasons, by=by)
 
-    @precondition(lambda self: len(self.model.documents) > 1)
-    @rule(n=N, odd=ODD)
     def retire_document(self, n: int, odd: int) -> None:
         document = pick(self.model.documents, n)
         by = self.rightly(document.owner, odd, n)
         reasons = self.model.retire_document(by, document)
         self.expect(RetireDocument(document.id), reasons, by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
     def decide_kyc(self, n: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         by = self.rightly(UTILITY.address, odd, n)
