@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 from node.jsonrpc import BATCH_MAX, NOT_PERMITTED, OVERLOADED, Fault, make_fault
 from p2p.budgets import TokenBuckets
@@ -117,7 +118,7 @@ def is_same_origin(origin: str | None, host: str | None) -> bool:
     if origin.partition("://")[2] != host:
         return False
     try:
-        name = urlsplit(origin).hostname or ""
+        name = URL(origin).host or ""
         return name == "localhost" or bool(ip_address(name))
     except ValueError:
         return False

@@ -30,7 +30,6 @@ from node.keystore import (
 NODE_VARIABLE: Final = "WATTPRINT_NODE"
 KEY_VARIABLE: Final = "WATTPRINT_KEY"
 UNLOCK_VARIABLE: Final = "WATTPRINT_PASSPHRASE"
-TOKEN_VARIABLE: Final = "WATTPRINT_TOKEN"
 URL_DEFAULT: Final = "http://127.0.0.1:8600"
 TIMEOUT_MS_DEFAULT: Final = 30_000
 TIMEOUT_MS_MAX: Final = 120_000
@@ -134,7 +133,7 @@ class Signing(Connected):
 
 def make_client(url: str) -> Client:
     """The client that commands use unless a test gives them another."""
-    return Client(url, token=os.environ.get(TOKEN_VARIABLE), attempts_max=ATTEMPTS_MAX)
+    return Client(url, token=os.environ.get("WATTPRINT_TOKEN"), attempts_max=ATTEMPTS_MAX)
 
 
 def with_common(command: Callable[..., R]) -> Callable[..., R]:

@@ -199,4 +199,3 @@ class Ground(RuleBasedStateMachine):
     def the_ledger_says_what_the_model_says(self) -> None:
         check_same(self.world.state, self.model)
         check_credits_conserved(self.world.state)
-
