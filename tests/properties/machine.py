@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
@@ -62,6 +62,17 @@ N: Final = st.integers(0, 99)  # which of some; 0 is the simplest
 ODD: Final = st.integers(0, 15)  # from 13 on somebody or something is wrong on purpose
 WRONG: Final = 13
 
+
+@dataclass(frozen=True)
+class Luck:
+    """What chance decides of a step: who or what, how much, and whether something is wrong."""
+
+    n: int
+    cut: int
+    odd: int
+
+
+LUCK: Final = st.builds(Luck, n=N, cut=N, odd=ODD)
 T = TypeVar("T")
 
 
@@ -72,8 +83,8 @@ def pick(some: Sequence[T], number: int) -> T:
 class Ground(RuleBasedStateMachine):
     """The world and its model, side by side."""
 
-    done: Counter[str] = Counter()  # transactions that applied, of all examples
-    refused: Counter[str] = Counter()
+    done: ClassVar[Counter[str]] = Counter()  # transactions that applied, of all examples
+    refused: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from contracts_native.bills import BillLine, CreditBill, DisputeBill, IssueBill,
 from contracts_native.escrow import ApproveReturn, LockEscrow, RejectReturn, RequestReturn, SelfReturn, SetOff
 from ledger.primitives import Address
 from tests.contracts_native.harness import HOUR_MS, RIVAL
-from tests.properties.machine import N, ODD, Ground, pick
+from tests.properties.machine import LUCK, Ground, Luck, N, pick
 from tests.properties.model_bills import Bill, Escrow
 from tests.properties.model_places import Meter
 
@@ -16,12 +16,12 @@ from tests.properties.model_places import Meter
 class BillRules(Ground):
     """Bills over what was consumed, and what becomes of them."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def bills(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def bills(self, which: int, luck: Luck) -> None:
         rules = [self.issue_bill] if self.model.intervals else []
         if self.model.bills:
             rules += [self.pay_bill, self.dispute_bill, self.resolve_bill, self.credit_bill]
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
     def list_unbilled(self, meter: Meter) -> list[int]:
         """Consumption intervals of a meter that no bill has yet."""
@@ -46,7 +46,8 @@ class BillRules(Ground):
             until_ms -= 60_000
         return BillLine(meter.id, start_ms, until_ms, energy_wh, price)
 
-    def issue_bill(self, n: int, cut: int, odd: int) -> None:
+    def issue_bill(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         count, price = pick((1, 2, 3, 0), cut), pick((10**6, 250_000, 100), cut // 4)
         houses = [one for one in self.model.meters if "consumption" in one.channels]
         house = pick(houses, n) if odd < 10 else pick(self.model.meters, n)
@@ -68,19 +69,22 @@ class BillRules(Ground):
         owed = [one for one in self.model.bills if one.left_cents]
         return pick(owed if owed and odd < 12 else self.model.bills, n)
 
-    def pay_bill(self, n: int, cut: int, odd: int) -> None:
+    def pay_bill(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.consumer, odd, n)
         cents = max(1, bill.left_cents // (1 + cut % 4)) + (1 if odd == 11 else 0)
         cents = min(cents, max(1, self.model.balances[by])) if odd < 11 else cents
         self.expect(PayBill(bill.id, cents), self.model.pay_bill(by, bill, cents), by=by)
 
-    def dispute_bill(self, n: int, cut: int, odd: int) -> None:
+    def dispute_bill(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.consumer, odd, n)
         self.expect(DisputeBill(bill.id, "not mine"), self.model.dispute(by, bill), by=by)
 
-    def resolve_bill(self, n: int, cut: int, odd: int) -> None:
+    def resolve_bill(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         disputed = [one for one in self.model.bills if one.status == "disputed"]
         outcome = pick(list(Outcome), n // 2)
         bill = pick(disputed, n) if disputed else self.pick_bill(n, odd)
@@ -88,7 +92,8 @@ class BillRules(Ground):
         reasons = self.model.resolve(by, bill, is_upheld=outcome is Outcome.UPHELD)
         self.expect(ResolveBill(bill.id, outcome), reasons, by=by)
 
-    def credit_bill(self, n: int, cut: int, odd: int) -> None:
+    def credit_bill(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.utility, odd, n)
         cents = max(1, bill.left_cents // (1 + cut % 4)) + (1 if odd == 11 else 0)
@@ -98,14 +103,15 @@ class BillRules(Ground):
 class EscrowRules(Ground):
     """Deposits come, are asked for, and go."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def deposits(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def deposits(self, which: int, luck: Luck) -> None:
         rules = [self.lock_escrow]
         if self.model.escrows:
             rules += [self.request_return, self.set_off, self.approve_return, self.reject_return, self.self_return]
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
-    def lock_escrow(self, n: int, cut: int, odd: int) -> None:
+    def lock_escrow(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         houses = [one for one in self.model.meters if "consumption" in one.channels]
         house = pick(houses, n) if odd < 11 else pick(self.model.meters, n)
         by = self.rightly(house.site.owner, odd, n)
@@ -121,17 +127,20 @@ class EscrowRules(Ground):
         asked = [one for one in self.model.escrows if one.status == "return_requested"]
         return pick(asked if asked and odd < 12 else self.model.escrows, -1 - n // 9)
 
-    def request_return(self, n: int, cut: int, odd: int) -> None:
+    def request_return(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(RequestReturn(escrow.id), self.model.request_return(by, escrow), by=by)
 
-    def approve_return(self, n: int, cut: int, odd: int) -> None:
+    def approve_return(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(ApproveReturn(escrow.id), self.model.approve_return(by, escrow), by=by)
 
-    def reject_return(self, n: int, cut: int, odd: int) -> None:
+    def reject_return(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         cited = self.model.list_open(escrow.consumer, escrow.utility)[: 1 + n % 2]
@@ -140,12 +149,14 @@ class EscrowRules(Ground):
         reasons = self.model.reject_return(by, escrow, cited)
         self.expect(RejectReturn(escrow.id, tuple(one.id for one in cited)), reasons, by=by)
 
-    def self_return(self, n: int, cut: int, odd: int) -> None:
+    def self_return(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(SelfReturn(escrow.id), self.model.self_return(by, escrow), by=by)
 
-    def set_off(self, n: int, cut: int, odd: int) -> None:
+    def set_off(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         escrow = pick(self.model.escrows, -1 - n // 9)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(SetOff(escrow.id), self.model.set_off(by, escrow), by=by)

@@ -28,7 +28,7 @@ from tests.contracts_native.harness import (
     MEASURER,
     sign_as_meter,
 )
-from tests.properties.machine import N, ODD, WRONG, Ground, pick
+from tests.properties.machine import LUCK, WRONG, Ground, Luck, N, pick
 from tests.properties.model_energy import Claim, Told
 from tests.properties.model_places import Meter
 
@@ -41,14 +41,15 @@ TRADERS: Final = (ALICE, BOB, CAROL)
 class ReadingRules(Ground):
     """Meters report, in order or not."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def readings(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def readings(self, which: int, luck: Luck) -> None:
         rules = [self.report, self.report, self.correct]
         if self.model.lots:
             rules.append(self.withdraw)
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
-    def report(self, n: int, cut: int, odd: int) -> None:
+    def report(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         values, more, gap = make_values(cut), make_values(cut + n), pick((0, 0, 0, 0, 1, 2), n // 4)
         channels = [(meter, Channel(one)) for meter in self.model.meters for one in meter.channels]
         first = pick(channels, n)
@@ -129,7 +130,8 @@ class ReadingRules(Ground):
         message = make_report_message(CHAIN_ID, report)
         return replace(report, signature=sign_as_meter(self.meter_seeds[MeterKey(key)], "ed25519", message))
 
-    def correct(self, n: int, cut: int, odd: int) -> None:
+    def correct(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         values = make_values(cut)[:3]
         meter_id, name, start_ms = pick(list(self.model.intervals), n)
         meter = next(one for one in self.model.meters if one.id == meter_id)
@@ -141,7 +143,8 @@ class ReadingRules(Ground):
         reasons = self.model.correct(by, meter, name, start_ms, values, flag.value)
         self.expect(payload, reasons, by=by)
 
-    def withdraw(self, n: int, cut: int, odd: int) -> None:
+    def withdraw(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         chosen = [pick(list(self.model.lots), -1 - n)]
         if n % 4 == 0:
             chosen.append(pick(list(self.model.lots), n // 4))
@@ -155,19 +158,19 @@ class ReadingRules(Ground):
 class TradeRules(Ground):
     """Watt-hours change hands, are set aside and are used."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def trade(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def trade(self, which: int, luck: Luck) -> None:
         rules = [self.transfer_energy, self.open_offer] if self.model.lots else []
         rules += [self.accept_offer, self.accept_offer, self.cancel_offer] if self.model.offers else []
         if rules:
-            pick(rules, which)(n, cut, odd)
+            pick(rules, which)(luck)
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def uses(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def uses(self, which: int, luck: Luck) -> None:
         rules = [self.claim, self.charge_storage, self.claim] if self.model.lots else []
         rules += [self.void_claim] if self.model.claims else []
         if rules:
-            pick(rules, which)(n, cut, odd)
+            pick(rules, which)(luck)
 
     def pick_refs(self, n: int, cut: int, odd: int, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
         """Parts of what somebody holds, mostly free to move; and who that is."""
@@ -205,14 +208,16 @@ class TradeRules(Ground):
         first_wh = ref.first_wh + cut % ref.wh
         return replace(ref, first_wh=first_wh, end_wh=first_wh + 1 + cut // 7 % (ref.end_wh - first_wh))
 
-    def transfer_energy(self, n: int, cut: int, odd: int) -> None:
-        refs, owner = self.pick_refs(n, cut, odd)
+    def transfer_energy(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
+        refs, owner = self.pick_refs(luck)
         by = self.rightly(owner, odd, n)
         recipient = pick([one.address for one in TRADERS if one.address != by], n) if odd < 11 else self.someone(n)
         reasons = self.model.transfer(by, recipient, refs)
         self.expect(TransferEnergy(recipient, tuple(refs), ""), reasons, by=by)
 
-    def claim(self, n: int, cut: int, odd: int) -> None:
+    def claim(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         is_hourly, again = n % 3 > 0, n % 2 == 0
         impaired = [one for one in self.model.claims if one.status == "impaired" and not one.is_charge]
         replaces = pick(impaired, n) if impaired and again else None
@@ -241,14 +246,16 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
 
-    def void_claim(self, n: int, cut: int, odd: int) -> None:
+    def void_claim(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         impaired: list[Claim] = [one for one in self.model.claims if one.status == "impaired"]
         claim = pick(impaired, n) if impaired and odd < WRONG else pick(self.model.claims, n)
         by = self.rightly(claim.claimant, odd, n)
         reasons = self.model.void_claim(by, claim)
         self.expect(VoidClaim(claim.id), reasons, by=by)
 
-    def charge_storage(self, n: int, cut: int, odd: int) -> None:
+    def charge_storage(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         stores = [one for one in self.model.meters if one.site.technology == "storage"]
         meter = pick(stores, n) if odd < WRONG else pick(self.model.meters, n)
         refs, _ = self.pick_refs(n, cut, odd, meter.site.owner)
@@ -259,9 +266,10 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
 
-    def open_offer(self, n: int, cut: int, odd: int) -> None:
+    def open_offer(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         price, hours = pick((10**6, 300_000, 1), n), cut * 7 % 40
-        refs, owner = self.pick_refs(n, cut, odd)
+        refs, owner = self.pick_refs(luck)
         by = self.rightly(owner, odd, n)
         until_ms = self.model.now_ms + hours * HOUR_MS
         total = 1 + n if n % 4 == 1 or odd == 11 else None
@@ -272,7 +280,8 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.offers[-1].id = applied.make_id("offer")
 
-    def accept_offer(self, n: int, cut: int, odd: int) -> None:
+    def accept_offer(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         open_ones = [one for one in self.model.offers if one.status == "open"]
         offer = pick(open_ones, n) if open_ones and odd < WRONG else pick(self.model.offers, n)
         wh = len(offer.units) if cut % 2 or offer.total is not None else 1 + cut % (len(offer.units) or 1)
@@ -282,7 +291,8 @@ class TradeRules(Ground):
         reasons = self.model.accept_offer(by, offer, wh)
         self.expect(AcceptOffer(offer.id, wh), reasons, by=by)
 
-    def cancel_offer(self, n: int, cut: int, odd: int) -> None:
+    def cancel_offer(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         offer = pick(self.model.offers, n)
         by = self.rightly(offer.seller, odd, n)
         reasons = self.model.cancel_offer(by, offer)

@@ -46,7 +46,7 @@ from tests.contracts_native.harness import (
     make_person,
 )
 from tests.contracts_native.test_documents import make_paper, make_x25519
-from tests.properties.machine import N, NEWCOMERS, ODD, SMALL_W, WRONG, Ground, pick
+from tests.properties.machine import LUCK, NEWCOMERS, SMALL_W, WRONG, Ground, Luck, N, pick
 
 MINUTE_MS: Final = 60_000
 SITES_MAX: Final = 6
@@ -64,19 +64,20 @@ TRADERS: Final = (ALICE, BOB, CAROL)
 class PeopleRules(Ground):
     """Who comes, who is frozen, who gets another key; what is paid in and out."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def people(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def membership(self, which: int, luck: Luck) -> None:
         rules = [self.freeze, self.register_participant, self.rotate_key, self.set_roles]
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def credits(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def credits(self, which: int, luck: Luck) -> None:
         rules = [self.issue_credits, self.transfer_credits, self.redeem_credits]
         if self.model.redemptions:
             rules.append(self.end_redemption)
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
-    def register_participant(self, n: int, cut: int, odd: int) -> None:
+    def register_participant(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         person = pick(NEWCOMERS, n)
         by = self.rightly(pick((UTILITY, ADMIN), n // 2).address, odd, n)
         roles = ROLE_SETS[0] if odd < 10 else pick(ROLE_SETS, n)
@@ -85,7 +86,8 @@ class PeopleRules(Ground):
         reasons = self.model.register(by, person.address, person.public_key, roles, is_proven=vouched == by)
         self.expect(RegisterParticipant(person.public_key, possession, roles, "new"), reasons, by=by)
 
-    def rotate_key(self, n: int, cut: int, odd: int) -> None:
+    def rotate_key(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         by = self.someone(n)
         new = make_person(f"key {n % 5}") if odd < WRONG else pick((*TRADERS, *NEWCOMERS), odd)
         about = by if odd != 12 else UTILITY.address
@@ -94,14 +96,16 @@ class PeopleRules(Ground):
         if self.expect(RotateKey(new.public_key, possession), reasons, by=by) is not None:
             self.rotate(by, new)
 
-    def set_roles(self, n: int, cut: int, odd: int) -> None:
+    def set_roles(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         by = self.rightly(pick((ADMIN, UTILITY), n).address, odd, n)
         who = pick(NEWCOMERS, n // 2).address if odd < 11 else self.someone(n)
         roles = pick(ROLE_SETS, n // 4)
         reasons = self.model.set_roles(by, who, tuple(roles))
         self.expect(SetRoles(who, roles), reasons, by=by)
 
-    def freeze(self, n: int, cut: int, odd: int) -> None:
+    def freeze(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         frozen = [address for address, one in self.model.members.items() if one.is_frozen]
         by = self.rightly(AUDITOR.address, odd, n)
         if odd == 12 or (frozen and odd):  # mostly free again, lest nothing happens any more
@@ -113,7 +117,8 @@ class PeopleRules(Ground):
             reasons = self.model.set_frozen(by, who, is_frozen=True)
             self.expect(FreezeParticipant(who, "under suspicion"), reasons, by=by)
 
-    def issue_credits(self, n: int, cut: int, odd: int) -> None:
+    def issue_credits(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         by = self.rightly(UTILITY.address, odd, n)
         holder = pick(TRADERS, n).address if odd < 11 else self.someone(n)
         reference = self.next_text() if odd != 12 else "1"
@@ -121,13 +126,15 @@ class PeopleRules(Ground):
         reasons = self.model.issue(by, holder, cents, reference)
         self.expect(IssueCredits(holder, cents, reference), reasons, by=by)
 
-    def transfer_credits(self, n: int, cut: int, odd: int) -> None:
+    def transfer_credits(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         by, cents = self.rightly(pick(TRADERS, n).address, odd, n), 1 + cut
         recipient = self.someone(n // 7)
         reasons = self.model.transfer_credits(by, recipient, cents)
         self.expect(TransferCredits(recipient, cents, ""), reasons, by=by)
 
-    def redeem_credits(self, n: int, cut: int, odd: int) -> None:
+    def redeem_credits(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         cents = 1 + cut // 2
         by, issuer = pick(TRADERS, n).address, self.rightly(UTILITY.address, odd, n)
         reasons = self.model.redeem(by, issuer, cents)
@@ -135,7 +142,8 @@ class PeopleRules(Ground):
         if applied is not None:
             self.model.redemptions[-1].id = applied.make_id("redemption")
 
-    def end_redemption(self, n: int, cut: int, odd: int) -> None:
+    def end_redemption(self, luck: Luck) -> None:
+        n, cut, odd = luck.n, luck.cut, luck.odd
         by, redemption = self.rightly(FULFILMENT.address, odd, n), pick(self.model.redemptions, -1 - n)
         if cut % 2:
             reasons = self.model.confirm_payout(by, redemption)
@@ -148,20 +156,22 @@ class PeopleRules(Ground):
 class PlaceRules(Ground):
     """Sites and meters come and change."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def places(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def places(self, which: int, luck: Luck) -> None:
         rules = [self.set_shares, self.amend_site, self.rotate_meter_key, self.suspend_meter, self.retire_meter]
         rules += [self.register_site] * (len(self.model.sites) < SITES_MAX)
         rules += [self.register_meter] * (len(self.model.meters) < METERS_MAX)
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
-    def register_site(self, n: int, cut: int, odd: int) -> None:
+    def register_site(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         owner = pick(TRADERS, n).address
         by = self.rightly(UTILITY.address, odd, n)
         cosigners = [owner] if odd != 12 and owner != by else []
         self.add_site(owner, pick(list(Technology), n), pick(("DE", "FR"), n), SMALL_W, by=by, cosigners=cosigners)
 
-    def register_meter(self, n: int, cut: int, odd: int) -> None:
+    def register_meter(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         length_s = pick((900, 3_600, 700), n // 3)
         site = pick(self.model.sites, -1 - n // 10)
         by = self.rightly(site.utility, odd, n)
@@ -175,7 +185,8 @@ class PlaceRules(Ground):
         since_ms = DAY_0_MS - MINUTE_MS if odd == 8 else DAY_0_MS
         self.add_meter(site, serial, chosen, by=by, cosigners=cosigners, key=key, since_ms=since_ms)
 
-    def amend_site(self, n: int, cut: int, odd: int) -> None:
+    def amend_site(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
         latest_ms = max([0, *(one.last_end_ms for one in self.model.meters if one.site is site)])
@@ -195,7 +206,8 @@ class PlaceRules(Ground):
         reasons = self.model.amend_site(by, cosigners, site, from_ms, after, sets_efficiency=efficiency is not None)
         self.expect(payload, reasons, by=by, cosigners=cosigners)
 
-    def set_shares(self, n: int, cut: int, odd: int) -> None:
+    def set_shares(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
         other = CAROL.address if odd < 11 and site.owner != CAROL.address else self.someone(n)
@@ -205,7 +217,8 @@ class PlaceRules(Ground):
         cosigners = sorted(losers) if odd != 12 else []
         self.share(site, shares, by=by, cosigners=cosigners)
 
-    def suspend_meter(self, n: int, cut: int, odd: int) -> None:
+    def suspend_meter(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
         from_ms = max(meter.last_end_ms, meter.since_ms) + (n % 80 - 20) * MINUTE_MS
@@ -218,14 +231,16 @@ class PlaceRules(Ground):
             reasons = self.model.suspend(by, meter, from_ms)
             self.expect(SuspendMeter(meter.id, from_ms, "under test"), reasons, by=by)
 
-    def retire_meter(self, n: int, cut: int, odd: int) -> None:
+    def retire_meter(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         suspended = [one for one in self.model.meters if one.status == "suspended"]
         meter = pick(suspended or self.model.meters, -1 - n)
         by = self.rightly(meter.utility, odd, n)
         reasons = self.model.retire(by, meter)
         self.expect(RetireMeter(meter.id, "removed"), reasons, by=by)
 
-    def rotate_meter_key(self, n: int, cut: int, odd: int) -> None:
+    def rotate_meter_key(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
         from_ms = max(meter.last_end_ms, meter.keys[-1][0] + 1) - (MINUTE_MS if odd == 11 else 0)
@@ -238,13 +253,13 @@ class PlaceRules(Ground):
 class PaperRules(Ground):
     """Documents, who can read them, and what is decided on them."""
 
-    @rule(which=N, n=N, cut=N, odd=ODD)
-    def papers(self, which: int, n: int, cut: int, odd: int) -> None:
+    @rule(which=N, luck=LUCK)
+    def papers(self, which: int, luck: Luck) -> None:
         rules = [self.anchor_document, self.set_encryption_key]
         if self.model.documents:
             rules += [self.grant_document, self.decide_kyc, self.supersede_document, self.revoke_document]
             rules += [self.decide_kyc, self.retire_document]
-        pick(rules, which)(n, cut, odd)
+        pick(rules, which)(luck)
 
     def wrap(self, n: int, odd: int) -> tuple[WrappedKey, ...]:
         """A key for somebody who has an encryption key, and perhaps for another."""
@@ -255,13 +270,15 @@ class PaperRules(Ground):
             keys = [make_x25519("another")] * len(chosen)
         return tuple(WrappedKey(one, key, bytes(80)) for one, key in zip(chosen, keys, strict=True))
 
-    def set_encryption_key(self, n: int, cut: int, odd: int) -> None:
+    def set_encryption_key(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         by = pick((UTILITY.address, BOB.address, self.someone(n)), n)
         key = make_x25519(f"{n % 4}") if odd < WRONG else bytes(32)
         reasons = self.model.set_encryption_key(by, key)
         self.expect(SetEncryptionKey(key), reasons, by=by)
 
-    def anchor_document(self, n: int, cut: int, odd: int) -> None:
+    def anchor_document(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         subject = pick((BOB, ALICE, *NEWCOMERS), n)
         paper = replace(make_paper(self.next_text(), subject=subject), grants=self.wrap(n, odd))
         if n % 4 == 3:
@@ -282,7 +299,8 @@ class PaperRules(Ground):
             return replace(paper, kind=pick(list(DocumentKind), n))
         return replace(paper, recipient=make_x25519("document 1")) if odd == 9 else paper
 
-    def supersede_document(self, n: int, cut: int, odd: int) -> None:
+    def supersede_document(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         before = pick(self.model.documents, -1 - n)
         by = self.rightly(before.owner, odd, n)
         paper = replace(
@@ -298,14 +316,16 @@ class PaperRules(Ground):
         paper = self.spoil_paper(paper, n, odd)
         self.expect(paper, self.model.anchor(by, paper, before), by=by)
 
-    def grant_document(self, n: int, cut: int, odd: int) -> None:
+    def grant_document(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         document = pick(self.model.documents, -1 - n // 5)
         by, grants = self.rightly(document.owner, odd, n), self.wrap(n, odd)
         version = 1 + n % 2
         reasons = self.model.grant(by, document, version, grants)
         self.expect(GrantDocument(document.id, version, grants), reasons, by=by)
 
-    def revoke_document(self, n: int, cut: int, odd: int) -> None:
+    def revoke_document(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         document = pick(self.model.documents, -1 - n // 5)
         readers = [Address(reader) for _, reader in document.grants] or [BOB.address]
         reader = pick(readers, n)
@@ -313,13 +333,15 @@ class PaperRules(Ground):
         reasons = self.model.revoke(by, document, reader)
         self.expect(RevokeDocument(document.id, reader), reasons, by=by)
 
-    def retire_document(self, n: int, cut: int, odd: int) -> None:
+    def retire_document(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         document = pick(self.model.documents, n)
         by = self.rightly(document.owner, odd, n)
         reasons = self.model.retire_document(by, document)
         self.expect(RetireDocument(document.id), reasons, by=by)
 
-    def decide_kyc(self, n: int, cut: int, odd: int) -> None:
+    def decide_kyc(self, luck: Luck) -> None:
+        n, odd = luck.n, luck.odd
         document = pick(self.model.documents, -1 - n // 5)
         by = self.rightly(UTILITY.address, odd, n)
         who = Address(document.subject) if document.subject is not None and odd < 11 else self.someone(n)
