@@ -7,7 +7,7 @@ block would give later; it promises nothing, since a block may order things diff
 from __future__ import annotations
 
 from ledger.errors import NotAdmitted, Rejected
-from ledger.execution import Chain, check_not_used, execute_transaction
+from ledger.execution import Chain, check_not_used, execute_transaction, make_block_context
 from ledger.primitives import Hash
 from ledger.receipt import Event
 from ledger.state import State
@@ -83,5 +83,4 @@ class Door:
         return execute_transaction(state, tx, self._chain.table, context, index=len(self._applied))
 
     def _make_context(self, now_ms: int) -> BlockContext:
-        parent = self._chain.parent
-        return BlockContext(parent.chain_id, parent.height + 1, max(now_ms, parent.time_ms + 1), parent.version)
+        return make_block_context(self._chain, self._chain.make_state(), max(now_ms, self._chain.parent.time_ms + 1))

@@ -13,7 +13,6 @@ from ledger.block import Block, Header, compute_block_id
 from ledger.encoding import Plain, decode
 from ledger.errors import Malformed, Rejected
 from ledger.fields import Json, to_json
-from ledger.genesis import VALIDATORS
 from ledger.merkle import compute_inclusion_proof
 from ledger.parameters import get_parameters
 from ledger.primitives import HASH_BYTES, Hash, compute_address, format_address
@@ -42,10 +41,7 @@ def chain_block(view: View, *, height: int | None = None, block_id: str | None =
 def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
     """The validators that vote on the block after ``height`` (by default the head), in the order of proposing."""
     header = _get_block(view, _read_height(view, height)).header
-    validators = chain_store.read_validators(view.reader)
-    if validators.compute_hash() != header.next_validators_hash:
-        raise Rejected("validators_of_height_not_kept", header.height)
-    members = VALIDATORS.get(view.state).members
+    validators = chain_store.read_validators_at(view.reader, header.height + 1)
     return {
         "height": header.height,
         "validators_hash": header.next_validators_hash.hex(),
@@ -56,7 +52,7 @@ def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
                 "address": format_address(compute_address(one.public_key)),
                 "moniker": one.moniker,
             }
-            for one in members
+            for one in validators.members
         ],
     }
 

@@ -20,7 +20,6 @@ from ledger.errors import RuleViolated
 from ledger.execution import Chain, Dropped, Executed, build_block
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import (
-    VALIDATORS,
     GenesisDocument,
     GenesisParticipant,
     GenesisValidator,
@@ -28,7 +27,7 @@ from ledger.genesis import (
     make_genesis_header,
 )
 from ledger.parameters import PARAMETERS, Parameters
-from ledger.primitives import ZERO_HASH, Address, PublicKey, Signature, compute_address
+from ledger.primitives import Address, PublicKey, Signature, compute_address
 from ledger.receipt import Event, event
 from ledger.state import State
 from ledger.state_root import StateTree
@@ -47,6 +46,7 @@ from ledger.transaction import (
     sign_transaction,
     transaction,
 )
+from ledger.validators import PROTOCOL, VALIDATOR_HISTORY, VALIDATORS
 
 CHAIN_ID = "toy-1"
 START_MS = 1_700_000_000_000
@@ -123,7 +123,8 @@ class Later(Payload):
 
 def make_toy_table() -> TransactionTable:
     """The table of the toy transactions."""
-    tables = [cast("Table[object]", table) for table in (NOTES, PARTICIPANTS, PARAMETERS, VALIDATORS)]
+    known = (NOTES, PARTICIPANTS, PARAMETERS, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
+    tables = [cast("Table[object]", table) for table in known]
     payloads: list[type[Payload]] = [WriteNote, Spoil, Watch, Later]
     return make_table(payloads=payloads, events=[Noted], tables=tables, authorise=check_signers, found=found)
 
@@ -205,7 +206,8 @@ class ToyChain:
         self._write_buckets(update.bucket_writes)
         self.tree.apply(update)
         self.store.write(changes)
-        self.parent: Header = make_genesis_header(document, state_root=update.root, validators_hash=ZERO_HASH)
+        validators_hash = VALIDATORS.get(self.state).compute_hash()
+        self.parent: Header = make_genesis_header(document, state_root=update.root, validators_hash=validators_hash)
 
     def get_bucket(self, path: bytes) -> bytes | None:
         return self._buckets.get(path)
