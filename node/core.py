@@ -11,21 +11,10 @@ from typing import Final, assert_never
 
 from consensus import effects as orders
 from consensus import inputs as facts
-from consensus.codec import decode_message, encode_message
+from consensus.codec import encode_message
 from consensus.engine import Engine
 from consensus.journal import replay
-from consensus.messages import BlockRequest as BodyRequest
-from consensus.messages import (
-    ChainContext,
-    CommitCertificate,
-    Message,
-    PolkaCertificate,
-    RoundCertificate,
-    SignedProposal,
-    SignedVote,
-    Status,
-    VoteRequest,
-)
+from consensus.messages import ChainContext, CommitCertificate
 from consensus.parameters import ConsensusParameters
 from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
@@ -37,8 +26,9 @@ from ledger.primitives import Hash, Height, PublicKey
 from ledger.receipt import Event
 from ledger.storage import Reader
 from ledger.transaction import TransactionTable, check_signatures, decode_transaction
+from ledger.validators import get_protocol_version
 from node import chain_store
-from node.candidates import Candidates
+from node.candidates import Candidates, check_proposer
 from node.door import Door
 from node.effects import (
     Admission,
@@ -78,6 +68,7 @@ from node.inputs import (
 )
 from node.mempool import Mempool
 from node.sync import QueuedBlock, Sync, check_certified, collect_blocks
+from node.translate import read_fact, read_proposal, wrap
 from p2p.messages import (
     BlockRequest,
     Blocks,
@@ -93,7 +84,7 @@ TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anythi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreConfig:
-    """What a core is born with; ``own_key`` and ``sign`` None for a node that only follows."""
+    """What a core is born with. With ``own_key`` and ``sign`` it votes at the heights where its key is in the set."""
 
     own_key: PublicKey | None
     sign: SignFunction | None
@@ -157,6 +148,12 @@ class Core:
     def validators(self) -> ValidatorSet:
         """The authorities of the height under way."""
         return self._validators
+
+    @property
+    def is_validator(self) -> bool:
+        """Whether this node's key decides the height under way."""
+        key = self._config.own_key
+        return key is not None and self._validators.find_index(key) is not None
 
     @property
     def is_syncing(self) -> bool:
@@ -291,29 +288,16 @@ class Core:
 
     def _on_consensus_message(self, peer: PublicKey, body: bytes) -> None:
         try:
-            message = decode_message(body)
+            fact = read_fact(peer, body, self._now_ms)
         except Malformed as error:
             self._emit(Blame(peer, error.reason, error.item))
             return
-        now_ms = self._now_ms
-        match message:
-            case SignedVote():
-                self._tell_engine(facts.VoteReceived(message, now_ms), peer)
-            case PolkaCertificate() | CommitCertificate() | RoundCertificate():
-                self._tell_engine(facts.CertificateReceived(message, now_ms), peer)
-            case Status():
-                self._tell_engine(facts.StatusReceived(peer, message, now_ms), peer)
-            case VoteRequest() | BodyRequest():
-                self._tell_engine(facts.RequestReceived(peer, message, now_ms), peer)
-            case _:
-                self._emit(Blame(peer, "message_not_expected", type(message).__name__))
+        self._tell_engine(fact, peer)
 
     def _on_proposal(self, peer: PublicKey, message: ProposalMessage) -> None:
         try:
-            proposal = decode_message(message.proposal)
-            polka = decode_message(message.polka) if message.polka else None
-            if not isinstance(proposal, SignedProposal) or not isinstance(polka, PolkaCertificate | None):
-                raise Malformed("message_not_expected", "a proposal and perhaps a polka")
+            proposal, polka = read_proposal(message)
+            check_proposer(proposal, message.block_body)
             if proposal.proposal.height == self.header.height + 1:
                 self._candidates.remember(proposal.proposal.block_id, message.block_body, proposal.proposal.time_ms)
         except Rejected as error:
@@ -332,6 +316,10 @@ class Core:
     def _start_height(self) -> None:
         self._is_engine_behind = False
         self._is_work_announced = False
+        version = get_protocol_version(self._chain.make_state())
+        if version > self._table.version_max:
+            self._halt("protocol_version_not_supported", f"{version}, this program knows {self._table.version_max}")
+            return
         self._tell_engine(
             facts.HeightStarted(Height(self.header.height + 1), self._validators, self._now_ms, self.header.time_ms)
         )
@@ -346,9 +334,9 @@ class Core:
             case orders.Persist(frame, reset):
                 self._emit(Persist(frame, reset))
             case orders.Broadcast(message, body, polka):
-                self._emit(SendAll(_wrap(message, body, polka)))
+                self._emit(SendAll(wrap(message, body, polka)))
             case orders.SendTo(target, message, body, polka):
-                self._emit(Send(target, _wrap(message, body, polka)))
+                self._emit(Send(target, wrap(message, body, polka)))
             case orders.ScheduleTimeout(height, round_, step, delay_ms):
                 self._emit(SetTimeout(height, round_, step, delay_ms))
             case orders.BuildBlock():
@@ -486,10 +474,3 @@ class Core:
 
     def _emit(self, effect: Effect) -> None:
         self._out.append(effect)
-
-
-def _wrap(message: Message, body: bytes | None, polka: PolkaCertificate | None) -> PeerMessage:
-    if isinstance(message, SignedProposal):
-        assert body is not None, "a proposal travels with its body"
-        return ProposalMessage(encode_message(message), body, b"" if polka is None else encode_message(polka))
-    return ConsensusMessage(encode_message(message))

@@ -66,7 +66,6 @@ class OpenNode:
     store: LevelDbStore
     journal: Journal
     core: Core
-    is_validator: bool
 
     def close(self) -> None:
         """Let go of the files; for a node that never ran."""
@@ -103,8 +102,8 @@ def open_node(home: Path, *, passphrase: str | None = None, has_new_journal: boo
     try:
         journal, frames, may_sign = _open_chain(config, document, store, table, has_new_journal=has_new_journal)
         try:
-            is_validator = chain_store.read_validators(store).find_index(key.public_key) is not None
-            core = _make_core(config, store, table, key if is_validator and may_sign else None, frames)
+            # The key is handed over also while it is no validator's: a vote may make it one at any height.
+            core = _make_core(config, store, table, key if may_sign else None, frames)
         except (CorruptStore, LocalError):
             journal.close()
             raise
@@ -114,7 +113,7 @@ def open_node(home: Path, *, passphrase: str | None = None, has_new_journal: boo
     except LocalError:
         store.close()
         raise
-    return OpenNode(config, document, key, table, store, journal, core, is_validator and may_sign)
+    return OpenNode(config, document, key, table, store, journal, core)
 
 
 def _open_chain(
@@ -175,16 +174,14 @@ def make_runtime(node: OpenNode) -> Runtime:
     config, core = node.config, node.core
     context: ChainContext = core.context
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
-    founders = frozenset(one.public_key for one in node.document.validators)
 
     def is_allowed(key: PublicKey) -> bool:
-        return key in allowed or key in founders or core.validators.find_index(key) is not None
+        return key in allowed or core.validators.find_index(key) is not None
 
     return Runtime(
         NodeParts(
             moniker=config.moniker,
             own_key=node.key.public_key,
-            is_validator=node.is_validator,
             core=core,
             store=node.store,
             journal=node.journal,

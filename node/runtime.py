@@ -81,7 +81,6 @@ class NodeParts:
 
     moniker: str
     own_key: PublicKey
-    is_validator: bool
     core: Core
     store: Store
     journal: Journal
@@ -262,6 +261,9 @@ class Runtime:
             for future in self._waiters.pop(receipt.tx_id, ()):
                 if not future.done():
                     future.set_result(Outcome(receipt.tx_id, None, header.height, index, receipt.events))
+        if header.next_validators_hash != header.validators_hash:
+            _log.info("validators change", height=header.height + 1, validators=len(self._core.validators))
+            self._network.recheck_allowed()
         if self._subscribers:
             events = tuple(receipt.events for receipt in executed.receipts)
             block = CommittedBlock(header.height, executed.block_id, header.time_ms, executed.transactions, events)
@@ -320,7 +322,7 @@ class Runtime:
             moniker=self._parts.moniker,
             version=VERSION,
             public_key=self._parts.own_key,
-            is_validator=self._parts.is_validator,
+            is_validator=self._core.is_validator,
             is_syncing=self._core.is_syncing,
             round=self._core.round,
             peers=tuple(_describe_peers(self._network)),
