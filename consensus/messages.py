@@ -209,9 +209,17 @@ class DuplicateProposal:
     second: SignedProposal
 
 
+@dataclass(frozen=True, slots=True)
+class Amnesia:
+    """Evidence: a validator precommitted a block, and later prevoted another without a polka that would allow it."""
+
+    first: SignedVote  # the precommit
+    second: SignedVote  # the prevote, of a later round
+
+
 Certificate: TypeAlias = PolkaCertificate | CommitCertificate | RoundCertificate
 Request: TypeAlias = VoteRequest | BlockRequest
-Evidence: TypeAlias = DuplicateVote | DuplicateProposal
+Evidence: TypeAlias = DuplicateVote | DuplicateProposal | Amnesia
 Message: TypeAlias = SignedProposal | SignedVote | Certificate | Status | Request | Evidence
 
 

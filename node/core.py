@@ -47,6 +47,7 @@ from node.effects import (
     SetTimeout,
     WriteBlock,
 )
+from node.evidence import EvidencePool
 from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
 from node.gossip import GossipBuffer
 from node.index import compute_index_changes
@@ -54,6 +55,7 @@ from node.inputs import (
     BlockWritten,
     BuildDue,
     CheckDue,
+    EvidenceDue,
     GossipDue,
     Input,
     MessageReceived,
@@ -123,6 +125,7 @@ class Core:
         self._sync = Sync()
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
+        self._evidence = EvidencePool()
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
@@ -203,6 +206,8 @@ class Core:
                 self._check(order)
             case TransactionsDue(peer, raws):
                 self._admit_from_peer(peer, raws)
+            case EvidenceDue():
+                self._submit_evidence()
             case SyncedBlockDue():
                 self._execute_synced_block()
             case _:
@@ -248,6 +253,13 @@ class Core:
         self._announce_work()
         if len(raws) > TRANSACTIONS_PER_TURN:
             self._emit(Feed(TransactionsDue(peer, raws[TRANSACTIONS_PER_TURN:])))
+
+    def _submit_evidence(self) -> None:
+        key, sign = self._config.own_key, self._config.sign
+        if key is None or sign is None or not self.is_validator:
+            return  # it is taken from validators only
+        for raw in self._evidence.list_due(self._chain, self.mempool, key, sign):
+            self._admit_at_door(raw)
 
     def _announce_work(self) -> None:
         if not self._is_work_announced and len(self.mempool):
@@ -309,6 +321,7 @@ class Core:
         for raw in self.mempool.take_due_for_gossip(self._now_ms):
             self._collect_gossip(raw)
         self._ask_for_blocks()
+        self._submit_evidence()
         self._tell_engine(facts.GossipTick(self._now_ms))
 
     # — consensus —
@@ -352,6 +365,8 @@ class Core:
                 self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
             case orders.EvidenceFound(evidence):
                 self._emit(EvidenceNoted(evidence))
+                self._evidence.add(evidence)
+                self._emit(Feed(EvidenceDue()))
             case orders.Halt(height, block_id):
                 self._halt("quorum_committed_an_invalid_block", f"{block_id.hex()} at height {height}")
             case orders.Refused(reason, item):

@@ -93,7 +93,7 @@ def _link(header: Header) -> HeaderLink:
     return HeaderLink(Height(header.height), compute_block_id(header), header.parent_id, *hashes)
 
 
-def run_changing_seed(seed: int, *, validators: int = 4, followers: int = 2) -> Cluster:
+def run_changing_seed(seed: int, *, validators: int = 4, followers: int = 1) -> Cluster:
     """Random weather in which the authorities keep changing who they are. Two phases, as in ``stories.run_seed``."""
     net = Cluster(validators=validators, seed=seed, followers=followers)
     random = net.random
@@ -109,7 +109,7 @@ def run_changing_seed(seed: int, *, validators: int = 4, followers: int = 2) -> 
     _vote_on_everything(net)
     check_liveness(net)
     _vote_on_everything(net)
-    net.run_until(height=max(node.height for node in net.nodes) + 12, within_ms=120_000)
+    net.run_until(height=max(node.height for node in net.nodes) + 8, within_ms=120_000)
     check_all(net)
     for node in net.nodes:
         follow(net, node.number)
