@@ -242,6 +242,7 @@ class Propose(Payload):
             status=ProposalStatus.OPEN,
             reason="",
         )
+        PROPOSALS.put(state, proposal_id, value=proposal)
         AGENDA.put(state, self.effective_height, proposal_id, value=Due())
         state.emit(ChangeProposed(proposal_id, proposer, change, self.effective_height))
         _settle(state, proposal_id, proposal, tx.block)
