@@ -183,7 +183,8 @@ class Core:
         self._now_ms = now_ms
         match input_:
             case Started():
-                self._start_height()
+                if self._is_version_known():
+                    self._start_height()
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
             case PeerDown(peer):
@@ -329,10 +330,6 @@ class Core:
     def _start_height(self) -> None:
         self._is_engine_behind = False
         self._is_work_announced = False
-        version = get_protocol_version(self._chain.make_state())
-        if version > self._table.version_max:
-            self._halt("protocol_version_not_supported", f"{version}, this program knows {self._table.version_max}")
-            return
         self._tell_engine(
             facts.HeightStarted(Height(self.header.height + 1), self._validators, self._now_ms, self.header.time_ms)
         )
@@ -430,6 +427,8 @@ class Core:
         self._emit(Committed(executed, certificate))
         if expired:
             self._emit(Dropped(tuple(expired)))
+        if not self._is_version_known():
+            return
         if self._sync.queue:
             # The engine's journal is reset at each height it is told: while blocks pour in, it is told only the last.
             self._is_engine_behind = True
@@ -482,6 +481,13 @@ class Core:
             return True
         self._write(executed, certificate)
         return True
+
+    def _is_version_known(self) -> bool:
+        """Whether this program has the rules of the next block; a node that lacks them stops, and is upgraded."""
+        version, known = get_protocol_version(self._chain.make_state()), self._table.version_max
+        if version > known:
+            self._halt("protocol_version_not_supported", f"{version}, this program knows versions up to {known}")
+        return version <= known
 
     def _halt(self, reason: str, item: str) -> None:
         self._is_halted = True

@@ -88,6 +88,7 @@ class Node:
         self.store = store
         self.frames: list[bytes] = []
         self.core: Core | None = None
+        self.table = load_table()  # the rules of the program that this node runs
         self.life = 0  # counts starts: timers of an earlier life are void
         self.admissions: list[Admission] = []
         self._cluster = cluster
@@ -96,7 +97,7 @@ class Node:
         """Start, or restart from disk."""
         assert self.core is None
         config = CoreConfig(own_key=self.key.public_key, sign=self.key.sign, consensus=PARAMETERS)
-        self.core = Core(config, self.store, load_table(), journal_frames=list(self.frames))
+        self.core = Core(config, self.store, self.table, journal_frames=list(self.frames))
         self.life += 1
         self.tell(Started())
         self.tick()

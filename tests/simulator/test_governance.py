@@ -146,3 +146,50 @@ def test_promises_hold_while_validators_come_and_go_in_any_weather(first: int) -
 def test_same_seed_is_the_same_run_of_changes() -> None:
     first, second = run_changing_seed(5), run_changing_seed(5)
     assert first.observed.commits == second.observed.commits
+
+
+def test_a_version_is_activated_over_a_rolling_upgrade() -> None:
+    net = Cluster(validators=4, seed=36)
+    net.run_until(height=2)
+    propose(net, 0, version=2, ahead=12)
+    net.run_for(2_000)
+    ((proposal_id, proposal),) = list_proposals(net, 0)
+    vote(net, 1, 2, proposal=proposal_id)
+    for number in (0, 1, 2):
+        upgrade(net, number)
+        net.run_for(1_000)
+    net.run_until(height=proposal.effective_height - 1)
+    net.run_for(10_000)
+    versions = [chain_store.get_header(net[0].store, height).version for height in range(1, net[0].height + 1)]
+    at = proposal.effective_height - 1
+    assert set(versions[:at]) == {1}
+    assert set(versions[at:]) == {2}
+    assert net.observed.halts == [(3, "protocol_version_not_supported: 2, this program knows versions up to 1")]
+    net.observed.halts.clear()
+    upgrade(net, 3)
+    check_liveness(net)
+    check_all(net)
+
+
+def test_programs_that_do_not_know_a_version_wait_for_their_upgrade_and_lose_nothing() -> None:
+    net = Cluster(validators=4, seed=37)
+    net.run_until(height=2)
+    propose(net, 0, version=2, ahead=8)
+    net.run_for(2_000)
+    ((proposal_id, proposal),) = list_proposals(net, 0)
+    vote(net, 1, 2, proposal=proposal_id)
+    net.run_for(60_000)
+    assert {node.height for node in net.nodes} == {proposal.effective_height - 1}
+    assert len(net.observed.halts) == 4
+    net.observed.halts.clear()
+    for number in range(4):
+        upgrade(net, number)
+    check_liveness(net)
+    check_all(net)
+
+
+def upgrade(net: Cluster, number: int) -> None:
+    """Restart a node with a program that knows version 2."""
+    net.crash(number)
+    net[number].table = replace(net[number].table, version_max=2)
+    net.restart(number)
