@@ -21,7 +21,7 @@ from contracts_native.recent_blocks import RECENT, RECENT_BLOCKS, TIMES, note_bl
 from ledger.authorities import SignedChain
 from ledger.primitives import Signature, sha256
 from ledger.transaction import BlockContext, BlockEnd
-from tests.contracts_native.council import CHAIN_ID, START_MS, Council, make_change
+from tests.contracts_native.council import BLOCK_MS, CHAIN_ID, START_MS, Council, make_change
 from tests.contracts_native.harness import Person, make_person
 
 A, B = sha256(b"a"), sha256(b"b")
@@ -115,15 +115,13 @@ def test_only_members_of_that_height_are_judged_and_old_keys_stay_answerable() -
 def test_evidence_grows_old_by_the_clock() -> None:
     council = Council(4)
     council.run_to(150)
-    statements = [replace(one, height=120) for one in (PREVOTE_A, PREVOTE_B)]
-    at_100_ms = START_MS + 100 * 1_000
-    tx = council.sign(report(council, *statements), council.members[0])
-    now_ms = council.parent.time_ms
-    council.block(after_ms=at_100_ms + EVIDENCE_AGE_MS_MAX - now_ms - 1)
-    assert council.block(council.sign(report(council, *statements), council.members[0]), after_ms=2)[1] == [
-        "evidence_too_old"
-    ]
-    assert council.block(tx, after_ms=1)[1] == ["evidence_too_old"]
+    within, beyond = (
+        report(council, *(replace(one, height=height) for one in (PREVOTE_A, PREVOTE_B))) for height in (120, 121)
+    )
+    end_ms = START_MS + 100 * BLOCK_MS + EVIDENCE_AGE_MS_MAX  # counted from height 100, the last hundredth
+    signer = council.members[0]
+    assert council.block(council.sign(within, signer), after_ms=end_ms - council.parent.time_ms)[1] == []
+    assert council.block(council.sign(beyond, signer), after_ms=1)[1] == ["evidence_too_old"]
 
 
 def test_evidence_of_a_height_to_come_is_refused() -> None:

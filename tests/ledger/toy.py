@@ -115,10 +115,10 @@ class Watch(Payload):
 @transaction("toy.later", roles=ANYONE, since_version=2)
 @dataclass(frozen=True, slots=True)
 class Later(Payload):
-    """Not active in this protocol version."""
+    """Active from protocol version 2 on."""
 
     def apply(self, state: State, tx: TxContext) -> None:
-        raise AssertionError(f"{self} applied on {state} by {tx}")
+        state.emit(Noted("later", tx.block.version))
 
 
 def make_toy_table() -> TransactionTable:
@@ -196,12 +196,13 @@ def read_tx(raw: bytes) -> Transaction:
 class ToyChain:
     """A store, a tree and the last header: one node without consensus."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, table: TransactionTable = TABLE) -> None:
+        self.table = table
         self.store = MemoryStore()
         self._buckets: dict[bytes, bytes] = {}
         self.tree = StateTree.load([], self)
         document = make_document(parameters)
-        changes = compute_genesis_changes(document, TABLE)
+        changes = compute_genesis_changes(document, table)
         update = self.tree.prepare(changes)
         self._write_buckets(update.bucket_writes)
         self.tree.apply(update)
@@ -214,7 +215,7 @@ class ToyChain:
 
     @property
     def chain(self) -> Chain:
-        return Chain(self.store, self.tree, self.parent, TABLE)
+        return Chain(self.store, self.tree, self.parent, self.table)
 
     @property
     def state(self) -> State:
