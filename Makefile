@@ -8,7 +8,7 @@ WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim testnet docs clean
+.PHONY: help demo test check bench sim testnet docs ipfs spec clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,20 @@ testnet: $(VENV)/run.stamp ## start four validators on this machine and stay in 
 
 docs: $(VENV)/dev.stamp ## check that every link and file the documents name is there
 	$(BIN)/python -m pytest tests/test_docs.py
+
+ipfs: tests/integration/ipfs/node_modules/.package-lock.json ## install js-ipfs, the daemon of some tests (245 MB, needs Node 20)
+
+tests/integration/ipfs/node_modules/.package-lock.json: tests/integration/ipfs/package-lock.json
+	cd tests/integration/ipfs && npm ci --ignore-scripts --omit=optional --no-audit --no-fund
+	@touch $@
+
+spec: $(VENV)/dev.stamp build/spec/node_modules/.bin/quint ## check the formal model and replay its traces (needs Node)
+	$(BIN)/python -m pytest tests/consensus/test_spec_traces.py
+
+build/spec/node_modules/.bin/quint: docs/spec/package-lock.json
+	mkdir -p build/spec && cp docs/spec/package.json docs/spec/package-lock.json build/spec/
+	npm ci --prefix build/spec --no-audit --no-fund
+	@touch $@
 
 clean: ## remove what the other commands made here, chain data included
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis testnet demo

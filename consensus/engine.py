@@ -29,6 +29,7 @@ from consensus.messages import ChainContext, Status
 from consensus.parameters import ConsensusParameters
 from consensus.round import HeightState
 from consensus.signer import Signer, SignFunction
+from consensus.watchfulness import Watchfulness
 from ledger.primitives import PublicKey
 
 
@@ -37,6 +38,7 @@ class Engine:
 
     Without ``own_key`` and ``sign`` it watches: it follows, decides and serves, but never votes. So it does at heights
     where its key is not in the set, and below the height of ``journal``, where it has signed what it no longer knows.
+    ``watch``, if given, decides from which height on it signs at all.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Engine:
         own_key: PublicKey | None = None,
         sign: SignFunction | None = None,
         journal: JournalState | None = None,
+        watch: Watchfulness | None = None,
     ) -> None:
         assert (own_key is None) == (sign is None), "a key comes with its signing function"
         self._context = context
@@ -54,6 +57,7 @@ class Engine:
         self._own_key = own_key
         self._sign = sign
         self._journal = journal
+        self._watch = watch
         self._gossip = Gossip()
         self._admission = Admission(context)
         self._run: HeightRun | None = None
@@ -85,6 +89,8 @@ class Engine:
         if recorded is not None and recorded.height != started.height:
             recorded = None
         self._gossip.start_height()
+        if self._watch is not None:
+            self._watch.note_height(self.state, started.height, started.validators)
         signer = self._build_signer(started, recorded)
         run = HeightRun(
             self._context,
@@ -103,6 +109,8 @@ class Engine:
             return None
         if self._journal is not None and started.height < self._journal.height:
             return None
+        if self._watch is not None and not self._watch.may_sign:
+            return None
         signed = () if recorded is None else recorded.signed
         return Signer(self._context, started.height, self._own_key, self._sign, signed)
 
@@ -120,6 +128,8 @@ class Engine:
                 run.out.extend(self._admission.receive_certificate(run.state, certificate, tick=tick))
             case StatusReceived(peer, status, now_ms):
                 run.note_time(now_ms)
+                if self._watch is not None:
+                    self._watch.note_status(status, run.state.validators)
                 run.out.extend(self._gossip.answer_status(run.state, peer, status))
             case RequestReceived(peer, request, now_ms):
                 run.note_time(now_ms)

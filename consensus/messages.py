@@ -68,7 +68,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Prevote:
-    """First vote of a round, for a block or nil. ``valid_round`` repeats the proposal's: it makes amnesia provable."""
+    """First vote of a round, for a block or nil.
+
+    ``valid_round`` is the latest round in which the voter has seen a polka that entitles it to this vote: the
+    proposal's, or that of its own lock on the block. It makes amnesia provable: who has precommitted another block in
+    a later round than that, and before this vote, has forgotten its lock.
+    """
 
     height: Height
     round: int

@@ -169,6 +169,16 @@ def has_polka_of_reproposal(state: HeightState, proposal: Proposal) -> bool:
     )
 
 
+def compute_polka_round(state: HeightState, proposal: Proposal) -> int:
+    """The latest round whose polka entitles us to prevote this: the one that the proposal shows, or that of our lock.
+
+    With the proposal's alone, a node that has moved its lock to this block would look as if it had forgotten an
+    earlier one (amnesia), whenever the block is proposed as a fresh one, or with an older polka.
+    """
+    own_round = state.locked_round if state.locked_block == proposal.block_id else VALID_ROUND_NONE
+    return max(proposal.valid_round, own_round)
+
+
 def find_commit(state: HeightState) -> Transition | None:
     """L49: a quorum of precommits for one block in any round, also an older one, and the block at hand."""
     for round_, block_id in state.votes.list_quorums(VoteKind.PRECOMMIT):
@@ -196,7 +206,7 @@ def _answer_fresh(state: HeightState, known: KnownProposal) -> Transition | None
     valid = state.is_block_valid(proposal.block_id)
     if valid is False or not is_timely(state, known) or not is_lock_open_to_fresh(state, proposal.block_id):
         return CastPrevote(None, VALID_ROUND_NONE)  # L26
-    return CastPrevote(proposal.block_id, VALID_ROUND_NONE) if valid else None  # L24
+    return CastPrevote(proposal.block_id, compute_polka_round(state, proposal)) if valid else None  # L24
 
 
 def _answer_reproposal(state: HeightState, known: KnownProposal) -> Transition | None:
@@ -207,7 +217,7 @@ def _answer_reproposal(state: HeightState, known: KnownProposal) -> Transition |
     valid = state.is_block_valid(proposal.block_id)
     if valid is False or not is_lock_open_to_reproposal(state, proposal):
         return CastPrevote(None, VALID_ROUND_NONE)  # L32
-    return CastPrevote(proposal.block_id, proposal.valid_round) if valid else None  # L30
+    return CastPrevote(proposal.block_id, compute_polka_round(state, proposal)) if valid else None  # L30
 
 
 def find_polka(state: HeightState) -> Transition | None:

@@ -187,6 +187,10 @@ class VoteBook:
             # L55: with f + 1 senders at this round or above, one honest node has reached it.
             self.skip_round = sorted(self._highest_rounds, reverse=True)[self.validators.f]
 
+    def has_heard(self, index: int) -> bool:
+        """Whether any verified message of this sender has come in this height."""
+        return self._highest_rounds[index] >= 0
+
     def take_near(self, current_round: int) -> list[tuple[int, SignedVote]]:
         """Take out the far votes that a new current round brings within reach, as (index, vote)."""
         near = [index for index, far in self._far.items() if far.round <= current_round + ROUNDS_AHEAD_MAX]

@@ -26,20 +26,21 @@ ChargeId = Annotated[bytes, Length(16, 16)]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What one charge took in during one interval. ``lost_wh`` of it turned out not to be green, or not to be there.
+    """What one charge took in during one interval, and what lots were given back of it.
 
-    ``left_wh``: what may still be given back, after losses.
+    ``lost_wh`` of it turned out not to be green, or not to be there.
     """
 
     charged_wh: int
     lost_wh: int
     efficiency_per_mille: EfficiencyPerMille
-    left_wh: int
+    given_back_wh: int
 
     @property
-    def deliverable_wh(self) -> int:
-        """The most that may be given back of it."""
-        return (self.charged_wh - self.lost_wh) * self.efficiency_per_mille // PER_MILLE
+    def left_wh(self) -> int:
+        """What may still be given back: nothing where more was than the losses now leave."""
+        deliverable_wh = (self.charged_wh - self.lost_wh) * self.efficiency_per_mille // PER_MILLE
+        return max(0, deliverable_wh - self.given_back_wh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,8 @@ def store(
     state: State, meter: bytes, charge: bytes, *, end_ms: int, charged_wh: int, efficiency_per_mille: int
 ) -> None:
     """Take in what a charge put into the storage during one interval."""
-    stored = Stored(charged_wh, 0, efficiency_per_mille, 0)
     assert STORED.find(state, meter, end_ms, charge) is None, "a charge takes an interval in once"
-    _put(state, meter, end_ms, charge, replace(stored, left_wh=stored.deliverable_wh))
+    _put(state, meter, end_ms, charge, Stored(charged_wh, 0, efficiency_per_mille, 0))
 
 
 def lose(state: State, meter: bytes, charge: bytes, *, end_ms: int, wh: int) -> None:
@@ -104,8 +104,7 @@ def lose(state: State, meter: bytes, charge: bytes, *, end_ms: int, wh: int) -> 
     before = STORED.get(state, meter, end_ms, charge)
     after = replace(before, lost_wh=before.lost_wh + wh)
     assert after.lost_wh <= after.charged_wh, after
-    fewer_wh = before.deliverable_wh - after.deliverable_wh
-    _put(state, meter, end_ms, charge, replace(after, left_wh=max(0, before.left_wh - fewer_wh)))
+    _put(state, meter, end_ms, charge, after)
 
 
 def cover(
@@ -133,9 +132,8 @@ def give_back(state: State, lot: LotId) -> None:
     found = LOT_SOURCES.find(state, lot.meter, lot.start_ms, lot.version)
     for source in () if found is None else found.sources:
         stored = STORED.get(state, lot.meter, source.end_ms, source.charge)
-        # What the charge has lost meanwhile does not come back.
-        left_wh = min(stored.left_wh + source.wh, stored.deliverable_wh)
-        _put(state, lot.meter, source.end_ms, source.charge, replace(stored, left_wh=left_wh))
+        after = replace(stored, given_back_wh=stored.given_back_wh - source.wh)
+        _put(state, lot.meter, source.end_ms, source.charge, after)
 
 
 def list_sources(state: State, lot: LotId) -> tuple[Source, ...]:
@@ -184,7 +182,9 @@ class _Queue:
         """Put down what was taken."""
         for (end_ms, charge), wh in self._taken.items():
             stored = STORED.get(self._state, self._meter, end_ms, charge)
-            _put(self._state, self._meter, end_ms, charge, replace(stored, left_wh=stored.left_wh - wh))
+            assert wh <= stored.left_wh, "no more comes out than is left"
+            after = replace(stored, given_back_wh=stored.given_back_wh + wh)
+            _put(self._state, self._meter, end_ms, charge, after)
 
     def _advance(self) -> None:
         found = next(self._waiting, None)

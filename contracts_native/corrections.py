@@ -263,7 +263,7 @@ def _impair_by_lot(state: State, claim_id: bytes, lot_id: LotId, *, reason: str,
     parts: list[Part] = []
     if claim.consumption_meter is not None:
         every = list_parts(state, claim_id, claim.consumption_meter, claim.slices, lost_wh)
-        parts = [part for part in every if part.position in losses and part.wh]
+        parts = [part for part in every if part.position in losses]
     _lose(state, claim_id, claim, parts, losses, reason=reason, tag=tag)
 
 

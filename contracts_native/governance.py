@@ -362,7 +362,7 @@ def _put_in_force(state: State, change: Change, height: int) -> None:
         case ProtocolVersion():
             PROTOCOL.put(state, value=effect)
         case after:
-            set_validators(state, ValidatorRecord(height, after))
+            set_validators(state, ValidatorRecord(after), from_height=height)
 
 
 def compute_parameters(parameters: Parameters, changes: tuple[ParameterChange, ...]) -> Parameters:

@@ -75,8 +75,8 @@ def list_parts(
 ) -> list[Part]:
     """Where the slices of a claim are set against a meter's consumption; ``lost_wh`` of each is set against none."""
     found = PERIOD_PARTS.find(state, claim)
-    parts = [] if found is None else list(found.parts)
-    by_period = frozenset(part.position for part in parts)
+    by_period = frozenset(part.position for part in (() if found is None else found.parts))
+    parts = [part for part in (() if found is None else found.parts) if part.wh]
     latest: ReportRecord | None = None
     for position, (ref, lost) in enumerate(zip(slices, lost_wh, strict=True)):
         if position in by_period or ref.wh == lost:

@@ -8,7 +8,7 @@ neighbour. Corrections stand beside the report (corrections.py writes them); not
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -31,7 +31,15 @@ from ledger.encoding import encode
 from ledger.errors import RuleViolated
 from ledger.fields import Bounds, Length
 from ledger.parameters import Parameters, get_parameters
-from ledger.primitives import Address, Hash, MeterKey, Signature, is_valid_meter_signature, sha256
+from ledger.primitives import (
+    SIGNATURE_BYTES,
+    Address,
+    Hash,
+    MeterKey,
+    Signature,
+    is_valid_meter_signature,
+    sha256,
+)
 from ledger.receipt import Event, event
 from ledger.state import State
 from ledger.tables import Table
@@ -42,6 +50,9 @@ REPORTS_PER_TRANSACTION_MAX: Final = 1_000
 INTERVAL_WH_MAX: Final = 10**12
 REGISTER_WH_MAX: Final = 2**62
 SIGNATURES_REMEMBERED_MAX: Final = 8_192  # about 1 MB; more reports than a few full blocks hold
+
+
+UNSIGNED: Final = Signature(bytes(SIGNATURE_BYTES))
 
 
 class Flag(enum.StrEnum):
@@ -181,34 +192,27 @@ class ReadingAccepted(Event):
     quarantined: Indices
 
 
-def make_report_message(
-    chain_id: str,
-    *,
-    meter: bytes,
-    channel: Channel,
-    sequence: int,
-    start_ms: int,
-    interval_s: int,
-    values_wh: tuple[int, ...],
-    register_start_wh: int,
-    register_end_wh: int,
-    flag: Flag,
-) -> bytes:
-    """What a meter signs: bound to the chain, so that no report counts on two of them."""
+def make_report_message(chain_id: str, report: Report) -> bytes:
+    """What a meter signs, whatever signature the report bears: bound to the chain, so that it counts on one only."""
     return REPORT_TAG + encode(
         (
             chain_id,
-            meter,
-            channel.value,
-            sequence,
-            start_ms,
-            interval_s,
-            values_wh,
-            register_start_wh,
-            register_end_wh,
-            flag.value,
+            report.meter,
+            report.channel.value,
+            report.sequence,
+            report.start_ms,
+            report.interval_s,
+            report.values_wh,
+            report.register_start_wh,
+            report.register_end_wh,
+            report.flag.value,
         )
     )
+
+
+def sign_report(report: Report, chain_id: str, sign: Callable[[bytes], Signature]) -> Report:
+    """The report with its meter's signature in place of the one it bears (``UNSIGNED``, as a rule)."""
+    return replace(report, signature=sign(make_report_message(chain_id, report)))
 
 
 def get_interval_state(channel: Channel, flag: Flag, *, is_quarantined: bool) -> IntervalState:
@@ -460,18 +464,7 @@ remembered_signatures: Final = Remembered(SIGNATURES_REMEMBERED_MAX)
 
 
 def _is_signed(report: Report, key: MeterKey, chain_id: str) -> bool:
-    message = make_report_message(
-        chain_id,
-        meter=report.meter,
-        channel=report.channel,
-        sequence=report.sequence,
-        start_ms=report.start_ms,
-        interval_s=report.interval_s,
-        values_wh=report.values_wh,
-        register_start_wh=report.register_start_wh,
-        register_end_wh=report.register_end_wh,
-        flag=report.flag,
-    )
+    message = make_report_message(chain_id, report)
     digest = sha256(len(key).to_bytes(1, "big") + key + report.signature + message)
     if digest in remembered_signatures:
         return True

@@ -12,15 +12,13 @@ from __future__ import annotations
 import csv
 import secrets
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from contracts_native.claims import ClaimEnergy
 from contracts_native.lots import FIRST_VERSION, LotId, SliceRef, TransferEnergy
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
-from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
 from contracts_native.sites import RegisterSite, Technology
-from ledger.primitives import Signature
 from ledger.transaction import make_object_id
 from node.client import SyncClient
 from node.keystore import MeterSigningKey, load_signing_key
@@ -37,23 +35,6 @@ def read_day() -> list[int]:
     rows = list(csv.DictReader(DATA.read_text().splitlines()))
     first = next(index for index, row in enumerate(rows) if row["start_utc"].endswith("T00:00:00Z"))
     return [int(row["production_wh"]) for row in rows[first : first + DAY_ROWS]]
-
-
-def sign(report: Report, key: MeterSigningKey, chain_id: str) -> Report:
-    """The report with its meter's signature."""
-    message = make_report_message(
-        chain_id,
-        meter=report.meter,
-        channel=report.channel,
-        sequence=report.sequence,
-        start_ms=report.start_ms,
-        interval_s=report.interval_s,
-        values_wh=report.values_wh,
-        register_start_wh=report.register_start_wh,
-        register_end_wh=report.register_end_wh,
-        flag=report.flag,
-    )
-    return replace(report, signature=key.sign(message))
 
 
 def main(url: str = "http://127.0.0.1:8600", keyring: str = "testnet/keyring") -> None:
@@ -86,9 +67,9 @@ def main(url: str = "http://127.0.0.1:8600", keyring: str = "testnet/keyring") -
             register_start_wh=0,
             register_end_wh=sum(values_wh),
             flag=Flag.MEASURED,
-            signature=Signature(bytes(64)),
+            signature=UNSIGNED,
         )
-        client.submit(SubmitReadings((sign(day, meter_key, status["chain_id"]),)), key=owner)
+        client.submit(SubmitReadings((sign_report(day, status["chain_id"], meter_key.sign),)), key=owner)
 
         # Half of the best quarter-hour goes to the buyer, who uses half of that.
         best = max(range(DAY_ROWS), key=values_wh.__getitem__)

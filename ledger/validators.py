@@ -33,9 +33,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ValidatorRecord:
-    """A set of authorities, in the order in which they propose, and the first height that it decides."""
+    """A set of authorities, in the order in which they propose."""
 
-    from_height: int
     members: Annotated[tuple[Member, ...], Length(VALIDATORS_MAX, 1)]
 
     def find_index(self, public_key: PublicKey) -> int | None:
@@ -55,14 +54,14 @@ class ProtocolVersion:
 
 
 VALIDATORS: Table[ValidatorRecord] = Table("va", ValidatorRecord, missing="validators_missing", is_hot=True)
-VALIDATOR_HISTORY: Table[ValidatorRecord] = Table("vh", ValidatorRecord, missing="validators_missing")
+VALIDATOR_HISTORY: Table[ValidatorRecord] = Table("vh", ValidatorRecord, missing="validators_missing")  # by height
 PROTOCOL: Table[ProtocolVersion] = Table("pv", ProtocolVersion, missing="protocol_version_missing", is_hot=True)
 
 
-def set_validators(state: State, record: ValidatorRecord) -> None:
-    """Let a set decide from its height on. Old sets stay, so that old keys stay answerable."""
+def set_validators(state: State, record: ValidatorRecord, *, from_height: int) -> None:
+    """Let a set decide from a height on. Old sets stay, so that old keys stay answerable."""
     VALIDATORS.put(state, value=record)
-    VALIDATOR_HISTORY.put(state, record.from_height, value=record)
+    VALIDATOR_HISTORY.put(state, from_height, value=record)
 
 
 def find_validators_at(state: State, height: int) -> ValidatorRecord | None:

@@ -14,7 +14,7 @@ from consensus.messages import CommitCertificate
 from consensus.validators import Validator, ValidatorSet
 from ledger.block import Block, Header, compute_block_id, decode_block, decode_stored_header, encode_block
 from ledger.encoding import decode, encode
-from ledger.errors import CorruptStore, Malformed
+from ledger.errors import CorruptStore, Malformed, RuleViolated
 from ledger.execution import Executed
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import GenesisDocument, compute_genesis_changes, make_genesis_header
@@ -42,6 +42,9 @@ from ledger.validators import VALIDATORS, ValidatorRecord, find_validators_at
 HEAD_KEY: Final = META + b"head"
 GENESIS_KEY: Final = META + b"genesis"
 FORMAT_KEY: Final = META + b"format"
+OLDEST_KEY: Final = META + b"oldest"  # the lowest height whose block and receipts are kept whole; absent: all are
+VALIDATOR_SETS: Final = META + b"validators/"  # ‖ hash of a set → the set: what a chain of trust goes along
+HANDOVERS: Final = META + b"handover/"  # ‖ height → nothing: after this block another set decides
 FORMAT: Final = b"wattprint-store-1"
 
 
@@ -74,6 +77,7 @@ def compute_genesis_batch(document: GenesisDocument, table: TransactionTable) ->
     return {
         **changes,
         **_bucket_changes(update.bucket_writes),
+        VALIDATOR_SETS + header.validators_hash: changes[VALIDATORS.key()],
         FORMAT_KEY: FORMAT,
         GENESIS_KEY: encode(to_plain(document)),
         BLOCKS + format_height(0): encode_block(Block(header, ())),
@@ -96,6 +100,12 @@ def compute_block_batch(
     batch[RECEIPTS + key] = encode_receipts(executed.receipts, executed.event_leaves)
     batch[BLOCK_IDS + executed.block_id] = key
     batch[HEAD_KEY] = key
+    header = executed.block.header
+    if header.next_validators_hash != header.validators_hash:
+        batch[HANDOVERS + key] = b""
+    new_set = executed.changes.get(VALIDATORS.key())
+    if new_set is not None:
+        batch[VALIDATOR_SETS + decode_validator_set(new_set).compute_hash()] = new_set
     for index, tx in enumerate(executed.transactions):
         batch[TRANSACTION_IDS + tx.tx_id] = key + index.to_bytes(4, "big")
     return batch
@@ -128,14 +138,51 @@ def read_head_height(reader: Reader) -> int:
     return int.from_bytes(raw, "big")
 
 
+def read_oldest_height(reader: Reader) -> int:
+    """The lowest height whose block and receipts are kept whole: 0 unless the node pruned, or began at a snapshot."""
+    raw = reader.get(OLDEST_KEY)
+    return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def check_kept(reader: Reader, height: int) -> None:
+    """The block of a height is kept whole here. Raises ``Rejected`` (``block_not_kept``)."""
+    oldest = read_oldest_height(reader)
+    if height < oldest:
+        raise RuleViolated("block_not_kept", f"height {height}, this node keeps blocks from {oldest} on")
+
+
+def encode_header_only(header: Header) -> bytes:
+    """What is kept of a pruned block: readable as a header, and never to be mistaken for a block."""
+    return encode((to_plain(header),))
+
+
+def list_handovers(reader: Reader) -> list[int]:
+    """The heights after which another set of validators decided, in order."""
+    return [int.from_bytes(key[-8:], "big") for key, _ in reader.scan(HANDOVERS, compute_prefix_end(HANDOVERS))]
+
+
+def get_validator_set(reader: Reader, validators_hash: Hash) -> ValidatorSet:
+    """The set that a header names by its hash. Raises ``CorruptStore`` if it never decided here."""
+    raw = reader.get(VALIDATOR_SETS + validators_hash)
+    if raw is None:
+        raise CorruptStore(f"the set of validators {validators_hash.hex()} is missing")
+    return decode_validator_set(raw)
+
+
+def decode_validator_set(raw: bytes) -> ValidatorSet:
+    """A set of validators from its record in the state. Raises ``CorruptStore``."""
+    members = VALIDATORS.decode(raw).members
+    return ValidatorSet(tuple(Validator(one.public_key, one.moniker) for one in members))
+
+
 def find_block_bytes(reader: Reader, height: int) -> bytes | None:
     """The bytes of a block, or None."""
     return reader.get(BLOCKS + format_height(height))
 
 
 def find_block(reader: Reader, height: int) -> Block | None:
-    """A block, or None above the head. Raises ``CorruptStore``."""
-    raw = find_block_bytes(reader, height)
+    """A block, or None above the head and below what is kept whole. Raises ``CorruptStore``."""
+    raw = None if height < read_oldest_height(reader) else find_block_bytes(reader, height)
     try:
         return None if raw is None else decode_block(raw)
     except Malformed as error:
@@ -184,7 +231,8 @@ def find_transaction_place(reader: Reader, tx_id: Hash) -> TransactionPlace | No
 
 
 def get_transaction(reader: Reader, place: TransactionPlace, table: TransactionTable) -> Transaction:
-    """A committed transaction."""
+    """A committed transaction. Raises ``Rejected`` (``block_not_kept``)."""
+    check_kept(reader, place.height)
     block = find_block(reader, place.height)
     if block is None:
         raise CorruptStore(f"block {place.height} is missing")
@@ -192,7 +240,8 @@ def get_transaction(reader: Reader, place: TransactionPlace, table: TransactionT
 
 
 def get_receipt(reader: Reader, place: TransactionPlace, table: TransactionTable) -> Receipt:
-    """What a committed transaction did."""
+    """What a committed transaction did. Raises ``Rejected`` (``block_not_kept``)."""
+    check_kept(reader, place.height)
     raw = reader.get(RECEIPTS + format_height(place.height))
     if raw is None:
         raise CorruptStore(f"receipts of block {place.height} are missing")

@@ -66,6 +66,10 @@ class Methods(ABC, Generic[A]):
         """Participants, by address."""
         return self.call("participant_list", role=role, limit=limit, cursor=cursor)
 
+    def participant_encryption_key(self, participant: str) -> A:
+        """The key that document keys of a participant are sealed to."""
+        return self.call("participant_encryption_key", participant=participant)
+
     def site_get(self, site: str) -> A:
         """A site, with the ids of its meters."""
         return self.call("site_get", site=site)
@@ -169,6 +173,25 @@ class Methods(ABC, Generic[A]):
             "claim_list", beneficiary=beneficiary, claimant=claimant, status=status, limit=limit, cursor=cursor
         )
 
+    def energy_residual_mix(self, zone: str, *, from_ms: int | None = None, until_ms: int | None = None) -> A:
+        """What nobody claimed of a zone's production in time, by hour and technology."""
+        return self.call("energy_residual_mix", zone=zone, from_ms=from_ms, until_ms=until_ms)
+
+    def offer_get(self, offer: str) -> A:
+        """An offer with the slices that it still has for sale."""
+        return self.call("offer_get", offer=offer)
+
+    def offer_list(
+        self,
+        *,
+        holder: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Offers, perhaps those of a seller."""
+        return self.call("offer_list", holder=holder, status=status, limit=limit, cursor=cursor)
+
     def credit_balance(self, holder: str) -> A:
         """The credits that a participant may spend."""
         return self.call("credit_balance", holder=holder)
@@ -220,24 +243,116 @@ class Methods(ABC, Generic[A]):
         """What a consumer owes a utility."""
         return self.call("bill_dues", consumer=consumer, utility=utility)
 
+    def document_get(self, document: str, *, version: int | None = None) -> A:
+        """A document, with a version of it and the wrapped keys of its readers."""
+        return self.call("document_get", document=document, version=version)
+
+    def document_list(
+        self,
+        *,
+        owner: str | None = None,
+        subject: str | None = None,
+        site: str | None = None,
+        reader: str | None = None,
+        kind: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Documents."""
+        return self.call(
+            "document_list",
+            owner=owner,
+            subject=subject,
+            site=site,
+            reader=reader,
+            kind=kind,
+            status=status,
+            limit=limit,
+            cursor=cursor,
+        )
+
     def trace_source(
         self,
         *,
         site: str | None = None,
         meter: str | None = None,
+        zone: str | None = None,
+        technology: str | None = None,
         from_ms: int | None = None,
         until_ms: int | None = None,
+        by: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> A:
-        """Who has the output of a site or a meter."""
-        return self.call("trace_source", site=site, meter=meter, from_ms=from_ms, until_ms=until_ms)
+        """Who has the output of a meter, a site, a grid zone or a technology."""
+        return self.call(
+            "trace_source",
+            site=site,
+            meter=meter,
+            zone=zone,
+            technology=technology,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            by=by,
+            limit=limit,
+            cursor=cursor,
+        )
 
-    def trace_holder(self, participant: str, *, from_ms: int | None = None, until_ms: int | None = None) -> A:
+    def trace_holder(
+        self,
+        participant: str,
+        *,
+        site: str | None = None,
+        meter: str | None = None,
+        zone: str | None = None,
+        technology: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
         """Where a participant's energy came from."""
-        return self.call("trace_holder", participant=participant, from_ms=from_ms, until_ms=until_ms)
+        return self.call(
+            "trace_holder",
+            participant=participant,
+            site=site,
+            meter=meter,
+            zone=zone,
+            technology=technology,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            limit=limit,
+            cursor=cursor,
+        )
 
     def trace_lot(self, lot: str, *, limit: int | None = None, cursor: str | None = None) -> A:
         """What happened to a lot."""
         return self.call("trace_lot", lot=lot, limit=limit, cursor=cursor)
+
+    def lot_list(
+        self,
+        *,
+        meter: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """Lots, with what became of each."""
+        return self.call("lot_list", meter=meter, from_ms=from_ms, until_ms=until_ms, limit=limit, cursor=cursor)
+
+    def movement_list(
+        self,
+        *,
+        meter: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> A:
+        """What moved or used energy, in the order of the chain."""
+        return self.call("movement_list", meter=meter, from_ms=from_ms, until_ms=until_ms, limit=limit, cursor=cursor)
 
     def proof_transaction(self, tx_id: str) -> A:
         """What shows that a transaction is in a final block."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
 from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
 from node.errors import LocalError, get_disk_reason
 from node.files import write_replacing
+from node.rpc_gate import DEFAULT_GATE, GateSettings
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 
 CONFIG_NAME: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024
@@ -38,7 +41,14 @@ ENVIRONMENT_KEYS: Final = {
 # Whole numbers: key → default, least, most.
 _NUMBERS: Final = {
     "rpc.port": (8600, 0, 65_535),  # 0: any free port
+    "rpc.requests_per_second": (100, 0, 1_000_000),  # 0: no limit
+    "rpc.loopback_requests_per_second": (0, 0, 1_000_000),
     "p2p.port": (8601, 0, 65_535),
+    "p2p.budget_percent": (100, 10, 10_000),
+    "p2p.time_share_percent": (25, 1, 100),
+    "p2p.faults_before_ban": (5, 1, 100),
+    "p2p.ban_ms": (60_000, 100, 86_400_000),
+    "p2p.ban_ms_max": (3_600_000, 100, 86_400_000),
     "consensus.block_interval_ms": (500, 10, 60_000),
     "consensus.heartbeat_ms": (10_000, 100, 3_600_000),
     "mempool.transactions_max": (10_000, 1, 1_000_000),
@@ -54,8 +64,11 @@ _TEXTS: Final = {
     "log.level": "info",
     "log.format": "human",
 }
-_LISTS: Final = ("p2p.allowed", "p2p.peers")
-_SECTIONS: Final = frozenset(key.partition(".")[0] for key in (*_NUMBERS, *_TEXTS, *_LISTS) if "." in key)
+_FLAGS: Final = {"rpc.reads_need_token": False}
+_LISTS: Final = ("p2p.allowed", "p2p.peers", "rpc.tokens", "rpc.origins")
+_TOKEN_HASH: Final = re.compile("[0-9a-f]{64}")
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-\[\]:]{1,255}")
+_SECTIONS: Final = frozenset(key.partition(".")[0] for key in (*_NUMBERS, *_TEXTS, *_FLAGS, *_LISTS) if "." in key)
 _PEER_KEYS: Final = frozenset({"public_key", "host", "port"})
 
 
@@ -64,7 +77,8 @@ class ConfigError(LocalError):
 
     Reasons: ``config_missing``, ``config_not_usable``, ``permission_missing``, ``disk_full``, ``config_too_large``,
     ``config_not_toml``, ``config_key_unknown``, ``config_key_missing``, ``config_type_wrong``,
-    ``config_value_out_of_range``, ``config_public_key_invalid``, ``config_peer_twice``.
+    ``config_value_out_of_range``, ``config_public_key_invalid``, ``config_peer_twice``, ``config_token_hash_invalid``,
+    ``config_origin_invalid``.
     """
 
 
@@ -88,9 +102,11 @@ class NodeConfig:
     chain_directory: Path  # the database and the journal live here
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8600
+    rpc_gate: GateSettings = DEFAULT_GATE
     p2p_host: str = "127.0.0.1"
     p2p_port: int = 8601
     peers: tuple[PeerConfig, ...] = ()
+    peer_limits: PeerLimits = DEFAULT_LIMITS
     allowed_peers: tuple[PublicKey, ...] = ()  # may connect though they are neither validators nor listed peers
     block_interval_ms: int = 500
     heartbeat_ms: int = 10_000  # an empty block after this long without transactions
@@ -159,8 +175,22 @@ def parse_config(text: str, *, home: Path, environment: Mapping[str, str] | None
         chain_directory=home / texts["chain_directory"],
         rpc_host=texts["rpc.host"],
         rpc_port=numbers["rpc.port"],
+        rpc_gate=GateSettings(
+            requests_per_second=numbers["rpc.requests_per_second"],
+            loopback_requests_per_second=numbers["rpc.loopback_requests_per_second"],
+            token_hashes=_parse_texts("rpc.tokens", _TOKEN_HASH, "config_token_hash_invalid", values, path),
+            reads_need_token=_check_flag("rpc.reads_need_token", values, path),
+            origins=_parse_texts("rpc.origins", _ORIGIN, "config_origin_invalid", values, path),
+        ),
         p2p_host=texts["p2p.host"],
         p2p_port=numbers["p2p.port"],
+        peer_limits=PeerLimits(
+            budget_percent=numbers["p2p.budget_percent"],
+            time_share_percent=numbers["p2p.time_share_percent"],
+            faults_before_ban=numbers["p2p.faults_before_ban"],
+            ban_ms=numbers["p2p.ban_ms"],
+            ban_ms_max=max(numbers["p2p.ban_ms"], numbers["p2p.ban_ms_max"]),
+        ),
         peers=_parse_peers(values.get("p2p.peers", []), path),
         allowed_peers=_parse_allowed(values.get("p2p.allowed", []), path),
         block_interval_ms=numbers["consensus.block_interval_ms"],
@@ -180,7 +210,9 @@ def format_config(config: NodeConfig) -> str:
         f"key_file = {_quote(_shorten(config.key_file, config.home))}",
         f"chain_directory = {_quote(_shorten(config.chain_directory, config.home))}",
         *("", "[rpc]", f"host = {_quote(config.rpc_host)}", f"port = {config.rpc_port}"),
+        *_format_gate(config.rpc_gate),
         *("", "[p2p]", f"host = {_quote(config.p2p_host)}", f"port = {config.p2p_port}"),
+        *(f"{field.name} = {getattr(config.peer_limits, field.name)}" for field in fields(PeerLimits)),
         f"allowed = [{', '.join(_quote(key.hex()) for key in config.allowed_peers)}]",
     ]
     for peer in config.peers:
@@ -192,6 +224,16 @@ def format_config(config: NodeConfig) -> str:
     lines += [f"bytes_max = {config.mempool_bytes_max}"]
     lines += ["", "[log]", f"level = {_quote(config.log_level)}", f"format = {_quote(config.log_format)}"]
     return "\n".join(lines) + "\n"
+
+
+def _format_gate(gate: GateSettings) -> list[str]:
+    return [
+        f"requests_per_second = {gate.requests_per_second}",
+        f"loopback_requests_per_second = {gate.loopback_requests_per_second}",
+        f"tokens = [{', '.join(map(_quote, sorted(gate.token_hashes)))}]",
+        f"reads_need_token = {str(gate.reads_need_token).lower()}",
+        f"origins = [{', '.join(map(_quote, sorted(gate.origins)))}]",
+    ]
 
 
 def _flatten(document: Mapping[str, object], path: Path) -> dict[str, object]:
@@ -207,7 +249,7 @@ def _flatten(document: Mapping[str, object], path: Path) -> dict[str, object]:
         else:
             raise ConfigError("config_type_wrong", f"{path}: {name} is a section")
     for key in values:
-        if key not in _TEXTS and key not in _NUMBERS and key not in _LISTS:
+        if key not in {*_TEXTS, *_NUMBERS, *_FLAGS, *_LISTS}:
             raise ConfigError("config_key_unknown", f"{path}: {key}")
     return values
 
@@ -248,6 +290,13 @@ def _check_number(key: str, value: object, path: Path) -> int:
     return value
 
 
+def _check_flag(key: str, values: Mapping[str, object], path: Path) -> bool:
+    value = values.get(key, _FLAGS[key])
+    if not isinstance(value, bool):
+        raise ConfigError("config_type_wrong", f"{path}: {key} is true or false")
+    return value
+
+
 def _check_list(key: str, value: object, path: Path) -> list[object]:
     if not isinstance(value, list):
         raise ConfigError("config_type_wrong", f"{path}: {key} is a list")
@@ -283,6 +332,16 @@ def _parse_peer(name: str, value: object, path: Path) -> PeerConfig:
 def _parse_allowed(value: object, path: Path) -> tuple[PublicKey, ...]:
     items = _check_list("p2p.allowed", value, path)
     return tuple(_parse_public_key(f"p2p.allowed[{i}]", item, path) for i, item in enumerate(items))
+
+
+def _parse_texts(
+    key: str, form: re.Pattern[str], reason: str, values: Mapping[str, object], path: Path
+) -> frozenset[str]:
+    items = _check_list(key, values.get(key, []), path)
+    for i, item in enumerate(items):
+        if not isinstance(item, str) or not form.fullmatch(item):
+            raise ConfigError(reason, f"{path}: {key}[{i}]")
+    return frozenset(map(str, items))
 
 
 def _parse_public_key(name: str, value: object, path: Path) -> PublicKey:

@@ -18,9 +18,10 @@ from consensus.messages import ChainContext, CommitCertificate
 from consensus.parameters import ConsensusParameters
 from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
+from consensus.watchfulness import Watchfulness
 from ledger.block import Header, decode_block
 from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected
-from ledger.execution import Chain, Executed, check_not_used
+from ledger.execution import Chain, Executed
 from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Hash, Height, PublicKey
 from ledger.receipt import Event
@@ -49,7 +50,7 @@ from node.effects import (
 )
 from node.evidence import EvidencePool
 from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
-from node.gossip import GossipBuffer
+from node.gossip import GossipBuffer, wrap_message
 from node.index import compute_index_changes
 from node.inputs import (
     BlockWritten,
@@ -68,19 +69,23 @@ from node.inputs import (
     TimeoutElapsed,
     TransactionsDue,
 )
+from node.intake import Intake
 from node.mempool import Mempool
 from node.sync import QueuedBlock, Sync, check_certified, collect_blocks
-from node.translate import read_fact, read_proposal, wrap
+from node.translate import read_fact, read_proposal
 from p2p.messages import (
     BlockRequest,
     Blocks,
     ConsensusMessage,
+    DocumentBlock,
+    DocumentBlockRequest,
     HeightStatus,
     PeerMessage,
     ProposalMessage,
     Transactions,
 )
 
+LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submissions
 TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
 
 
@@ -93,6 +98,7 @@ class CoreConfig:
     consensus: ConsensusParameters
     mempool_transactions_max: int = 10_000
     mempool_bytes_max: int = 16 * 1024 * 1024
+    watch: Watchfulness | None = None  # for a key whose record is missing or old
 
 
 class Core:
@@ -116,8 +122,9 @@ class Core:
         self._chain = Chain(reader, chain_store.load_tree(reader), header, table)
         if self._chain.tree.root != header.state_root:
             raise CorruptStore(f"the stored state has not the root that header {header.height} names")
+        key, sign, self.watch = config.own_key, config.sign, config.watch
         self._engine = Engine(
-            self._context, config.consensus, own_key=config.own_key, sign=config.sign, journal=journal
+            self._context, config.consensus, own_key=key, sign=sign, journal=journal, watch=self.watch
         )
         self.mempool = Mempool(transactions_max=config.mempool_transactions_max, bytes_max=config.mempool_bytes_max)
         self._door = Door(self._chain, self.mempool)
@@ -126,9 +133,12 @@ class Core:
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
         self._evidence = EvidencePool()
+        self._intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
+        # A fresh home hears from somebody first: perhaps the chain is older than this home, and so is the key.
+        self._awaits_peer = self.watch is not None and self.watch.is_fresh and len(self._validators) > 1
         self._out: list[Effect] = []
         self._now_ms = 0
 
@@ -153,15 +163,19 @@ class Core:
         return self._validators
 
     @property
-    def is_validator(self) -> bool:
-        """Whether this node's key decides the height under way."""
-        key = self._config.own_key
-        return key is not None and self._validators.find_index(key) is not None
+    def is_syncing(self) -> bool:
+        """Whether peers have decided more than the height that we are deciding."""
+        return self._get_lag_blocks() > 1 or bool(self._sync.queue)
 
     @property
-    def is_syncing(self) -> bool:
-        """Whether some peer has decided more than the height that we are deciding."""
-        return self._sync.get_best_height() > self.header.height + 1 or bool(self._sync.queue)
+    def is_far_behind(self) -> bool:
+        """Whether a transaction would be judged by a state that is long past."""
+        return self._get_lag_blocks() > LAG_BLOCKS_MAX
+
+    def _get_lag_blocks(self) -> int:
+        # As many must claim a height as cannot all be lying: else one peer could keep a node from its users.
+        liars_max = len(self._validators.members) - self._validators.quorum
+        return self._sync.get_claimed_height(self._validators, liars_max) - self.header.height
 
     @property
     def round(self) -> int:
@@ -183,7 +197,7 @@ class Core:
         self._now_ms = now_ms
         match input_:
             case Started():
-                if self._is_version_known():
+                if self._is_version_known() and not self._awaits_peer:
                     self._start_height()
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
@@ -218,48 +232,26 @@ class Core:
     # — the door and the pool —
 
     def _admit_at_door(self, raw: bytes) -> Admission:
-        tx_id = None
-        try:
-            self.mempool.check_room(raw)
-            tx = self.mempool.find_by_raw(raw) or decode_transaction(raw, self._table)
-            tx_id = tx.tx_id
-            self._door.admit(tx, self._now_ms)
-        except Rejected as error:
-            return Admission(tx_id, error)
-        self._collect_gossip(raw)
-        self._announce_work()
-        return Admission(tx_id)
+        if self.is_far_behind:
+            return Admission(None, NotAdmitted("node_is_syncing", f"height {self.header.height}"))
+        admission = self._door.submit(raw, self._now_ms)
+        if admission.error is None:
+            self._collect_gossip(raw)
+            self._announce_work()
+        return admission
 
     def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
-        for raw in raws[:TRANSACTIONS_PER_TURN]:
-            if self.mempool.find_by_raw(raw) is not None:
-                continue
-            try:
-                self.mempool.check_room(raw)
-                tx = decode_transaction(raw, self._table)
-                check_not_used(self._reader, tx.tx_id, set())
-                if tx.tx_id in self.mempool or tx.valid_until <= self.header.height:
-                    continue
-                check_signatures(tx)
-            except Malformed as error:
-                self._emit(Blame(peer, error.reason, error.item))
-                return
-            except NotAdmitted as error:
-                # An honest peer may be a block behind or ahead of us; only a forged signature is its fault.
-                if error.reason == "signature_invalid":
-                    self._emit(Blame(peer, error.reason, error.item))
-                    return
-                continue
-            self.mempool.add(tx, self._now_ms, is_from_door=False)
+        now, later = raws[:TRANSACTIONS_PER_TURN], raws[TRANSACTIONS_PER_TURN:]
+        fault = self._intake.admit(peer, now, self._now_ms)
         self._announce_work()
-        if len(raws) > TRANSACTIONS_PER_TURN:
-            self._emit(Feed(TransactionsDue(peer, raws[TRANSACTIONS_PER_TURN:])))
+        if fault is not None:
+            self._emit(Blame(peer, fault.reason, fault.item))
+            self._intake.leave(peer, later)
+        elif later:
+            self._emit(Feed(TransactionsDue(peer, later)))
 
     def _submit_evidence(self) -> None:
-        key, sign = self._config.own_key, self._config.sign
-        if key is None or sign is None or not self.is_validator:
-            return  # it is taken from validators only
-        for raw in self._evidence.list_due(self._chain, self.mempool, key, sign):
+        for raw in self._evidence.list_due(self._chain, self.mempool, self._config.own_key, self._config.sign):
             self._admit_at_door(raw)
 
     def _announce_work(self) -> None:
@@ -275,6 +267,11 @@ class Core:
 
     def _on_peer_up(self, peer: PublicKey, height: int) -> None:
         self._sync.note_height(peer, height)
+        if self.watch is not None:
+            self.watch.note_chain(height)
+        if self._awaits_peer:
+            self._awaits_peer = False
+            self._start_height()
         status = self._engine.get_status()
         if status is not None:
             self._emit(Send(peer, ConsensusMessage(encode_message(status))))
@@ -283,7 +280,8 @@ class Core:
     def _on_message(self, peer: PublicKey, message: PeerMessage) -> None:
         match message:
             case Transactions(items):
-                self._emit(Feed(TransactionsDue(peer, items)))
+                if self._intake.take(peer, items, self._now_ms):
+                    self._emit(Feed(TransactionsDue(peer, items)))
             case ConsensusMessage(body):
                 self._on_consensus_message(peer, body)
             case ProposalMessage():
@@ -296,6 +294,8 @@ class Core:
             case HeightStatus(height):
                 self._sync.note_height(peer, height)
                 self._ask_for_blocks()
+            case DocumentBlockRequest() | DocumentBlock():
+                raise AssertionError("documents pass by the core")
             case _:
                 assert_never(message)
 
@@ -304,8 +304,8 @@ class Core:
             fact = read_fact(peer, body, self._now_ms)
         except Malformed as error:
             self._emit(Blame(peer, error.reason, error.item))
-            return
-        self._tell_engine(fact, peer)
+        else:
+            self._tell_engine(fact, peer)
 
     def _on_proposal(self, peer: PublicKey, message: ProposalMessage) -> None:
         try:
@@ -344,9 +344,9 @@ class Core:
             case orders.Persist(frame, reset):
                 self._emit(Persist(frame, reset))
             case orders.Broadcast(message, body, polka):
-                self._emit(SendAll(wrap(message, body, polka)))
+                self._emit(SendAll(wrap_message(message, body, polka)))
             case orders.SendTo(target, message, body, polka):
-                self._emit(Send(target, wrap(message, body, polka)))
+                self._emit(Send(target, wrap_message(message, body, polka)))
             case orders.ScheduleTimeout(height, round_, step, delay_ms):
                 self._emit(SetTimeout(height, round_, step, delay_ms))
             case orders.BuildBlock():
@@ -378,7 +378,8 @@ class Core:
         assert self._config.own_key is not None
         executed, dropped = self._candidates.build(order.time_ms, self._config.own_key)
         for one in dropped:
-            self.mempool.drop(one.transaction.tx_id, one.error)
+            self._intake.note_dropped(one.transaction.tx_id, self._now_ms)
+            self.mempool.drop(one.transaction.tx_id, one.error, height=self.header.height)
         if dropped:
             self._emit(Dropped(tuple(one.transaction.tx_id for one in dropped)))
         self._tell_engine(facts.BlockBuilt(order.height, order.round, executed.block_id, order.time_ms, executed.body))
@@ -483,11 +484,11 @@ class Core:
         return True
 
     def _is_version_known(self) -> bool:
-        """Whether this program has the rules of the next block; a node that lacks them stops, and is upgraded."""
+        """Whether this program has the rules of the next block; a node that lacks them stops."""
         version, known = get_protocol_version(self._chain.make_state()), self._table.version_max
         if version > known:
             self._halt("protocol_version_not_supported", f"{version}, this program knows versions up to {known}")
-        return version <= known
+        return not self._is_halted
 
     def _halt(self, reason: str, item: str) -> None:
         self._is_halted = True

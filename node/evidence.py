@@ -24,6 +24,7 @@ from ledger.execution import Chain
 from ledger.parameters import get_parameters
 from ledger.primitives import Hash, PublicKey, compute_address, sha256
 from ledger.transaction import SALT_BYTES, BlockContext, compute_tx_id, make_body, sign_transaction
+from ledger.validators import VALIDATORS
 from node.mempool import Mempool
 
 EVIDENCE_MAX: Final = 256  # held at a time; one offence of each kind for each validator and height
@@ -44,12 +45,14 @@ class EvidencePool:
         if kind is not None and len(self._held) < EVIDENCE_MAX:
             self._held.setdefault((report.offender, report.first.height, kind), report)
 
-    def list_due(self, chain: Chain, mempool: Mempool, key: PublicKey, sign: SignFunction) -> list[bytes]:
+    def list_due(self, chain: Chain, mempool: Mempool, key: PublicKey | None, sign: SignFunction | None) -> list[bytes]:
         """Signed transactions of what is to be submitted now; what is on chain or too old is let go."""
-        if not self._held:
+        if not self._held or key is None or sign is None:
             return []
         self._forget_settled(chain)
         state = chain.make_state()
+        if VALIDATORS.get(state).find_index(key) is None:
+            return []  # it is taken from validators only
         height = chain.parent.height
         valid_until = height + min(WINDOW_BLOCKS, get_parameters(state).transaction_lifetime_blocks)
         due = []

@@ -1,13 +1,15 @@
-"""Transactions on their way to peers: collected for a moment, sent together.
+"""What is on its way to peers: transactions collected for a moment and sent together, and how a vote is wrapped.
 
-Owns the batching only; who sends what, and when again, is decided in `core.py` and `mempool.py`.
+Owns the batching and the wrapping only; who sends what, and when again, is decided in `core.py` and `mempool.py`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from p2p.messages import Transactions
+from consensus.codec import encode_message
+from consensus.messages import Message, PolkaCertificate, SignedProposal
+from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage, Transactions
 
 DELAY_MS: Final = 20  # collects what comes in close together into one message
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
@@ -40,3 +42,11 @@ class GossipBuffer:
             messages.append(Transactions(tuple(batch)))
         self._items = []
         return messages
+
+
+def wrap_message(message: Message, body: bytes | None, polka: PolkaCertificate | None) -> PeerMessage:
+    """A message of the consensus as it goes on the wire; a proposal travels with its body."""
+    if isinstance(message, SignedProposal):
+        assert body is not None, "a proposal travels with its body"
+        return ProposalMessage(encode_message(message), body, b"" if polka is None else encode_message(polka))
+    return ConsensusMessage(encode_message(message))

@@ -26,6 +26,7 @@ TIMED_OUT: Final = -32002
 OVERLOADED: Final = -32003
 SYNCING: Final = -32004
 TOO_LARGE: Final = -32005
+NOT_PERMITTED: Final = -32006
 
 MESSAGES: Final[Mapping[int, str]] = {
     PARSE_ERROR: "Parse error",
@@ -39,6 +40,7 @@ MESSAGES: Final[Mapping[int, str]] = {
     OVERLOADED: "overloaded",
     SYNCING: "syncing",
     TOO_LARGE: "too_large",
+    NOT_PERMITTED: "not_permitted",
 }
 
 BATCH_MAX: Final = 1_000  # requests in one array

@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from ledger.primitives import (
@@ -46,6 +47,7 @@ SCRYPT_P_MAX: Final = 4
 KEY_FILE_BYTES_MAX: Final = 8 * 1024
 KEY_FILE_SUFFIX: Final = ".key.json"
 
+_ENCRYPTION_KEY_TAG: Final = b"wattprint/encryption-key/1"
 _FORMAT: Final = "wattprint-key"
 _VERSION: Final = 1
 _SCHEMES: Final[dict[str, Scheme]] = {"ed25519": "ed25519", "p256": "p256"}
@@ -93,6 +95,10 @@ class SigningKey:
     def sign(self, message: bytes) -> Signature:
         """The signature of ``message``, 64 bytes."""
         return Signature(nacl.bindings.crypto_sign(message, self._expanded)[:64])
+
+    def derive_encryption_key(self) -> bytes:
+        """The X25519 private key that belongs to this key: with one file, and one passphrase, a person has both."""
+        return HKDF(hashes.SHA256(), length=SECRET_BYTES, salt=None, info=_ENCRYPTION_KEY_TAG).derive(self._secret)
 
     def __repr__(self) -> str:
         return f"SigningKey({format_address(self.address)})"

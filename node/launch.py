@@ -7,6 +7,7 @@ a node is up quickly and small.
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import os
 import signal
@@ -18,8 +19,10 @@ from typing import Final
 
 import uvloop
 
+from consensus.journal import replay
 from consensus.messages import ChainContext
 from consensus.parameters import ConsensusParameters
+from consensus.watchfulness import QUIET_HEIGHTS, Watchfulness
 from contracts_native.table import load_table
 from ledger.errors import CorruptStore, Rejected
 from ledger.genesis import GenesisDocument, compute_genesis_hash, read_genesis
@@ -34,6 +37,7 @@ from node.errors import LocalError, get_disk_reason
 from node.journal import Journal
 from node.keystore import SigningKey, load_signing_key
 from node.leveldb_store import LevelDbStore
+from node.rollback import finish_replacement
 from node.rpc import RpcServer
 from node.runtime import NodeParts, PeerSettings, Runtime, open_store
 from p2p.peers import PeerAddress
@@ -53,6 +57,15 @@ class LaunchError(LocalError):
     Reasons: ``genesis_missing``, ``genesis_not_usable``, ``genesis_of_another_chain``, ``store_corrupt``,
     ``address_not_usable``, ``optimised_python_not_allowed``.
     """
+
+
+class JournalOrigin(enum.Enum):
+    """Where the journal of a node that starts comes from, and so how far its word goes."""
+
+    FOUND = "found"
+    BORN_WITH_STORE = "born_with_store"
+    REPLACED = "replaced"  # it was lost, and the operator lets the node sign again
+    LOST = "lost"  # it was lost, and the operator has not said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +105,18 @@ def read_genesis_file(path: Path) -> GenesisDocument:
 
 
 def open_node(home: Path, *, passphrase: str | None = None, has_new_journal: bool = False) -> OpenNode:
-    """Open a home. ``has_new_journal``: sign although the journal is gone. Raises ``LocalError``."""
+    """Open a home. ``has_new_journal``: sign, after watching, although the journal is gone. Raises ``LocalError``."""
     config = read_config(home)
     logs.configure(config.log_level, config.log_format)
     document = read_genesis_file(config.genesis_file)
     key = load_signing_key(config.key_file, passphrase)
     table = load_table()
+    finish_replacement(config.chain_directory / STORE_NAME)
     store = LevelDbStore(config.chain_directory / STORE_NAME)
     try:
-        journal, frames, may_sign = _open_chain(config, document, store, table, has_new_journal=has_new_journal)
+        journal, frames, origin = _open_chain(config, document, store, table, has_new_journal=has_new_journal)
         try:
-            # The key is handed over also while it is no validator's: a vote may make it one at any height.
-            core = _make_core(config, store, table, key if may_sign else None, frames)
+            core = _make_core(config, store, table, key, frames, watch=_make_watch(origin, key, store, frames))
         except (CorruptStore, LocalError):
             journal.close()
             raise
@@ -123,17 +136,16 @@ def _open_chain(
     table: TransactionTable,
     *,
     has_new_journal: bool,
-) -> tuple[Journal, list[bytes], bool]:
-    """The journal, its frames, and whether the node may sign by it. A new store gets its first state."""
+) -> tuple[Journal, list[bytes], JournalOrigin]:
+    """The journal, its frames, and where it comes from. A new store gets its first state."""
     path = config.chain_directory / JOURNAL_NAME
-    is_new = chain_store.is_empty(store)
-    may_sign = is_new or has_new_journal or path.exists()
-    if not may_sign:
+    origin = _find_origin(path, is_new=chain_store.is_empty(store), has_new_journal=has_new_journal)
+    if origin is JournalOrigin.LOST:
         # What it signed before is not known any more: a second vote could contradict the first.
         _log.warning(
             "journal missing: this node follows and signs nothing",
             journal=path,
-            remedy="once the chain is past every height it can have voted in, start it once with --new-journal",
+            remedy=f"start it with --new-journal: it signs once {QUIET_HEIGHTS} heights passed without its key",
         )
         path = path.with_name(FOLLOWER_JOURNAL_NAME)
     # The journal is there before the first state, so that a store without one always means a lost journal.
@@ -150,15 +162,47 @@ def _open_chain(
     if stored != document:
         journal.close()
         raise LaunchError("genesis_of_another_chain", f"{config.genesis_file}: the store has {stored.chain_id}")
-    return journal, frames, may_sign
+    return journal, frames, origin
+
+
+def _find_origin(path: Path, *, is_new: bool, has_new_journal: bool) -> JournalOrigin:
+    if path.exists():
+        return JournalOrigin.FOUND
+    if is_new:
+        return JournalOrigin.BORN_WITH_STORE
+    return JournalOrigin.REPLACED if has_new_journal else JournalOrigin.LOST
+
+
+def _make_watch(origin: JournalOrigin, key: SigningKey, store: Reader, frames: list[bytes]) -> Watchfulness | None:
+    """Whether the key must be watched before it signs; None for a journal that is as recent as its store."""
+    head = chain_store.read_head_height(store)
+    recorded = replay(frames)
+    if recorded is not None and recorded.height + QUIET_HEIGHTS >= head:
+        return None
+    if recorded is not None or head > 0:
+        _log.warning(
+            "this node watches before it signs",
+            journal_height=0 if recorded is None else recorded.height,
+            height=head,
+            is_permitted=origin is not JournalOrigin.LOST,
+        )
+    is_fresh = recorded is None and head == 0 and origin is not JournalOrigin.LOST
+    return Watchfulness(key.public_key, is_permitted=origin is not JournalOrigin.LOST, is_fresh=is_fresh)
 
 
 def _make_core(
-    config: NodeConfig, store: Reader, table: TransactionTable, key: SigningKey | None, frames: list[bytes]
+    config: NodeConfig,
+    store: Reader,
+    table: TransactionTable,
+    key: SigningKey,
+    frames: list[bytes],
+    *,
+    watch: Watchfulness | None,
 ) -> Core:
     settings = CoreConfig(
-        own_key=None if key is None else key.public_key,
-        sign=None if key is None else key.sign,
+        own_key=key.public_key,
+        sign=key.sign,
+        watch=watch,
         consensus=ConsensusParameters(
             block_interval_ms=config.block_interval_ms,
             heartbeat_ms=max(config.heartbeat_ms, config.block_interval_ms),
@@ -169,14 +213,14 @@ def _make_core(
     return Core(settings, store, table, journal_frames=frames)
 
 
-def make_runtime(node: OpenNode) -> Runtime:
-    """The runtime of an opened home, ready to start."""
+def make_runtime(node: OpenNode, *, retain_blocks: int | None = None) -> Runtime:
+    """The runtime of an opened home, ready to start; ``retain_blocks``: forget older blocks, None: keep all."""
     config, core = node.config, node.core
     context: ChainContext = core.context
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
 
-    def is_allowed(key: PublicKey) -> bool:
-        return key in allowed or core.validators.find_index(key) is not None
+    def list_allowed() -> frozenset[PublicKey]:
+        return allowed | {member.public_key for member in core.validators.members}
 
     return Runtime(
         NodeParts(
@@ -186,6 +230,7 @@ def make_runtime(node: OpenNode) -> Runtime:
             store=node.store,
             journal=node.journal,
             table=node.table,
+            retain_blocks=retain_blocks,
         ),
         PeerSettings(
             local=LocalNode(
@@ -198,20 +243,21 @@ def make_runtime(node: OpenNode) -> Runtime:
             host=config.p2p_host,
             port=config.p2p_port,
             addresses=[PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers],
-            is_allowed=is_allowed,
+            list_allowed=list_allowed,
+            limits=config.peer_limits,
         ),
     )
 
 
-async def serve(node: OpenNode) -> None:
+async def serve(node: OpenNode, *, retain_blocks: int | None = None) -> None:
     """Run until a signal, or until the node cannot go on. Raises ``LocalError``."""
-    runtime = make_runtime(node)
+    runtime = make_runtime(node, retain_blocks=retain_blocks)
     config = node.config
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    server = RpcServer(runtime, host=config.rpc_host, port=config.rpc_port)
+    server = RpcServer(runtime, host=config.rpc_host, port=config.rpc_port, settings=config.rpc_gate)
     try:
         await _bind(runtime.start(), f"{config.p2p_host}:{config.p2p_port}")
         await _bind(server.start(), f"{config.rpc_host}:{config.rpc_port}")
@@ -232,14 +278,17 @@ async def serve(node: OpenNode) -> None:
     _log.info("node stopped", height=node.core.header.height)
 
 
-def run_node(home: Path, *, passphrase: str | None = None, has_new_journal: bool = False) -> None:
+def run_node(
+    home: Path, *, passphrase: str | None = None, has_new_journal: bool = False, retain_blocks: int | None = None
+) -> None:
     """Run the node of a home until SIGTERM or SIGINT. Raises ``LocalError`` when it cannot start or go on."""
     if not __debug__:
         # Assertions are how our own mistakes stop a node before it signs something wrong.
         raise LaunchError("optimised_python_not_allowed", "start it without -O")
     # Measured with four validators: uvloop takes a tenth to a fifth of a node's processor time off.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)))
+        node = open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)
+        runner.run(serve(node, retain_blocks=retain_blocks))
 
 
 async def _bind(work: Awaitable[None], address: str) -> None:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.errors import NotAdmitted, Rejected
-from ledger.primitives import Hash
+from ledger.primitives import Address, Hash, PublicKey
 from ledger.transaction import Transaction
+from node.refusals import Refusals
 
 DROPPED_REMEMBERED_MAX: Final = 20_000  # ids with a reason; about 6 MB
 REGOSSIP_AFTER_MS: Final = 2_000  # pending longer than this: its first sending may have been lost
 REGOSSIP_TRANSACTIONS_MAX: Final = 500  # a tick
+# A sender may hold three times what it leaves free: three quarters of the pool when it is alone, less with each other
+# sender, and there is always room for one that has nothing here.
+SENDER_FACTOR: Final = 3
 
 
 class Overloaded(NotAdmitted):
@@ -30,8 +34,17 @@ class Pending:
 
     transaction: Transaction
     is_from_door: bool
+    source: PublicKey | None
     gossip_due_ms: int
     gossip_delay_ms: int
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one sender has in the pool."""
+
+    count: int = 0
+    size_bytes: int = 0
 
 
 class Mempool:
@@ -43,7 +56,9 @@ class Mempool:
         self.size_bytes = 0
         self._pending: dict[Hash, Pending] = {}
         self._by_raw: dict[bytes, Transaction] = {}
+        self._holdings: dict[Address, Holding] = {}
         self._dropped: OrderedDict[Hash, Rejected] = OrderedDict()
+        self.refusals = Refusals()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -56,14 +71,31 @@ class Mempool:
         if len(self._pending) >= self.transactions_max or self.size_bytes + len(raw) > self.bytes_max:
             raise Overloaded("mempool_full", f"{len(self._pending)} transactions, {self.size_bytes} bytes pending")
 
-    def add(self, tx: Transaction, now_ms: int, *, is_from_door: bool) -> None:
-        """Take a transaction in. Raises ``NotAdmitted`` (``transaction_already_pending``) or ``Overloaded``."""
+    def check_share(self, tx: Transaction) -> None:
+        """Raises ``Overloaded`` (``mempool_share_used``) when the sender has its share of the pool already."""
+        held = self._holdings.get(tx.sender)
+        if held is None:
+            return
+        free_count = self.transactions_max - len(self._pending)
+        free_bytes = self.bytes_max - self.size_bytes - len(tx.raw)
+        if held.count >= SENDER_FACTOR * free_count or held.size_bytes > SENDER_FACTOR * free_bytes:
+            raise Overloaded("mempool_share_used", f"{held.count} transactions, {held.size_bytes} bytes of this sender")
+
+    def add(self, tx: Transaction, now_ms: int, *, is_from_door: bool, source: PublicKey | None = None) -> None:
+        """Take a transaction in, from the door or from the peer ``source``.
+
+        Raises ``NotAdmitted`` (``transaction_already_pending``) or ``Overloaded``.
+        """
         if tx.tx_id in self._pending:
             raise NotAdmitted("transaction_already_pending", tx.tx_id.hex())
         self.check_room(tx.raw)
-        self._pending[tx.tx_id] = Pending(tx, is_from_door, now_ms + REGOSSIP_AFTER_MS, REGOSSIP_AFTER_MS)
+        self.check_share(tx)
+        self._pending[tx.tx_id] = Pending(tx, is_from_door, source, now_ms + REGOSSIP_AFTER_MS, REGOSSIP_AFTER_MS)
         self._by_raw[tx.raw] = tx
         self.size_bytes += len(tx.raw)
+        held = self._holdings.setdefault(tx.sender, Holding())
+        held.count += 1
+        held.size_bytes += len(tx.raw)
         self._dropped.pop(tx.tx_id, None)
 
     def find(self, tx_id: Hash) -> Transaction | None:
@@ -74,6 +106,11 @@ class Mempool:
     def find_by_raw(self, raw: bytes) -> Transaction | None:
         """A pending transaction by its very bytes: form and signatures were checked when it came in."""
         return self._by_raw.get(raw)
+
+    def find_source(self, tx_id: Hash) -> PublicKey | None:
+        """The peer that a pending transaction came from; None for one of the door."""
+        pending = self._pending.get(tx_id)
+        return None if pending is None else pending.source
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was pending here left without being committed."""
@@ -94,9 +131,13 @@ class Mempool:
             if pending is not None:
                 self._by_raw.pop(pending.transaction.raw, None)
                 self.size_bytes -= len(pending.transaction.raw)
+                self._release(pending.transaction)
 
-    def drop(self, tx_id: Hash, error: Rejected) -> None:
-        """Forget a transaction that no longer applies, and remember why."""
+    def drop(self, tx_id: Hash, error: Rejected, *, height: int) -> None:
+        """Forget a transaction that no longer applies after block ``height``, and remember why."""
+        pending = self._pending.get(tx_id)
+        if pending is not None:
+            self.refusals.note(pending.transaction.raw, error, tx_id, height=height)
         self.remove((tx_id,))
         self._dropped[tx_id] = error
         while len(self._dropped) > DROPPED_REMEMBERED_MAX:
@@ -106,7 +147,8 @@ class Mempool:
         """Drop what may no longer be in a block of ``height``; their ids."""
         expired = [one.transaction for one in self._pending.values() if one.transaction.valid_until < height]
         for tx in expired:
-            self.drop(tx.tx_id, NotAdmitted("transaction_expired", f"valid until {tx.valid_until}"))
+            error = NotAdmitted("transaction_expired", f"valid until {tx.valid_until}")
+            self.drop(tx.tx_id, error, height=height - 1)
         return [tx.tx_id for tx in expired]
 
     def take_due_for_gossip(self, now_ms: int) -> list[bytes]:
@@ -120,3 +162,10 @@ class Mempool:
                 if len(due) == REGOSSIP_TRANSACTIONS_MAX:
                     break
         return due
+
+    def _release(self, tx: Transaction) -> None:
+        held = self._holdings[tx.sender]
+        held.count -= 1
+        held.size_bytes -= len(tx.raw)
+        if not held.count:
+            del self._holdings[tx.sender]

@@ -11,7 +11,16 @@ from typing import Final, cast
 
 from ledger.fields import Json, get_codec
 from ledger.transaction import TransactionTable
-from node.jsonrpc import MESSAGES, NOT_FOUND, OVERLOADED, REJECTED, SYNCING, TIMED_OUT, TOO_LARGE
+from node.jsonrpc import (
+    MESSAGES,
+    NOT_FOUND,
+    NOT_PERMITTED,
+    OVERLOADED,
+    REJECTED,
+    SYNCING,
+    TIMED_OUT,
+    TOO_LARGE,
+)
 from node.methods import Method, Parameter
 
 OPENRPC_VERSION: Final = "1.3.2"
@@ -20,7 +29,7 @@ DESCRIPTION: Final = (
     "A chain that proves where green energy came from and who bought it. Ids and roots are lower-case hex, addresses "
     "are bech32m (wp1…), times are milliseconds since the epoch, energy is in watt-hours, money in cents."
 )
-_OUR_ERRORS: Final = (REJECTED, NOT_FOUND, TIMED_OUT, OVERLOADED, SYNCING, TOO_LARGE)
+_OUR_ERRORS: Final = (REJECTED, NOT_FOUND, TIMED_OUT, OVERLOADED, SYNCING, TOO_LARGE, NOT_PERMITTED)
 _ERROR_DATA: Final[dict[str, Json]] = {
     "type": "object",
     "properties": {"reason": {"type": "string"}, "item": {"type": "string"}, "tx_id": {"type": "string"}},

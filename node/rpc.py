@@ -1,7 +1,7 @@
 """The node's door: JSON-RPC over HTTP and WebSocket, health, metrics, and a page for people.
 
-Touches the world (sockets, the explorer's files). It listens on loopback unless told otherwise, answers only pages of
-its own origin, and has a limit for everything that a stranger can make it keep.
+Touches the world (sockets, the explorer's files). It listens on loopback unless told otherwise, answers only
+pages of its own origin and those that are named, and has a limit for everything that a stranger can make it keep.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from aiohttp.web_protocol import RequestHandler
 from prometheus_client import ProcessCollector
 
 from node.chain_store import read_validators
-from node.jsonrpc import OVERLOADED, TOO_LARGE, dump, encode_error, make_fault
+from node.jsonrpc import OVERLOADED, TOO_LARGE, Fault, dump, encode_error, make_fault
+from node.logs import Log
 from node.metrics import CONTENT_TYPE as METRICS_TYPE
 from node.metrics import NodeMetrics
 from node.rpc_dispatch import Dispatcher
+from node.rpc_gate import DEFAULT_GATE, Gate, GateSettings, Visitor, is_loopback_host
 from node.rpc_methods import METHODS, rpc_discover
 from node.rpc_socket import Hub
 from node.service import CommittedBlock, NodeService
@@ -51,19 +53,32 @@ _EXPLORER_FILES: Final = {
     "/explorer.css": ("explorer.css", "text/css"),
 }
 
-Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+ALWAYS_OPEN: Final = frozenset({"/healthz", "/readyz"})  # whoever watches over the node must not be turned away
+NEED_TOKEN: Final = frozenset({"/metrics", "/ws"})  # when reading needs one; the explorer's files say nothing
+
+Page = Callable[[web.BaseRequest, Visitor], Awaitable[web.StreamResponse]]
+_log = Log("rpc")
 
 
 class RpcServer:
     """The door of one node. ``port`` 0 is any free one; after ``start`` it is the real one."""
 
-    def __init__(self, service: NodeService, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
+    def __init__(
+        self,
+        service: NodeService,
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        settings: GateSettings = DEFAULT_GATE,
+    ) -> None:
+        self._gate = Gate(settings)
+        self._settings = settings
         self.host = host
         self.port = port
         self.metrics = NodeMetrics(service, METHODS)
         ProcessCollector(namespace="wattprint", registry=self.metrics.registry)
         self._service = service
-        self._dispatcher = Dispatcher(service, self.metrics)
+        self._dispatcher = Dispatcher(service, self.metrics, self._gate)
         self._hub = Hub()
         self._requests = 0
         self._bodies_bytes = 0
@@ -104,6 +119,7 @@ class RpcServer:
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
+        self._warn_of_strangers()
         site = web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
@@ -124,18 +140,44 @@ class RpcServer:
         if len(self._hub):
             loop.call_soon(self._hub.publish, block)  # after the consensus has had its turn
 
+    def _warn_of_strangers(self) -> None:
+        if is_loopback_host(self.host):
+            return
+        if not self._settings.token_hashes:
+            _log.warning("JSON-RPC is open to other machines, and nobody needs a token", host=self.host)
+        else:
+            _log.warning("JSON-RPC is open to other machines: let TLS end in front of it", host=self.host)
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        if not is_same_origin(request.headers.get("Origin"), request.headers.get("Host")):
-            return web.Response(status=403, text="pages of another origin are not answered")
+        origin = request.headers.get("Origin")
+        if not self._gate.is_origin_allowed(origin, request.headers.get("Host")):
+            return web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
+        response = await self._route(request, request.path)
+        if origin is not None and not response.prepared:
+            response.headers.update(self._gate.make_origin_headers(origin))
+        return response
+
+    async def _route(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        visitor = self._gate.identify(request.remote, request.headers.get("Authorization"))
+        if path not in ALWAYS_OPEN:
+            try:
+                self._dispatcher.check_rate(visitor, 0)
+            except Fault as fault:
+                self.metrics.count_refusal("request_rate_exceeded")
+                return _make_json(encode_error(None, fault), status=429)
         if path == "/rpc" and request.method == "POST":
-            return await self._serve_rpc(request)
+            return await self._serve_rpc(request, visitor)
+        if path == "/rpc" and request.method == "OPTIONS":
+            headers = self._gate.make_preflight_headers(request.headers.get("Origin"))
+            return web.Response(status=204 if headers else 405, headers=headers)
         page = self._pages.get((request.method, path))
         if page is None:
             return web.Response(status=405 if path in self._paths else 404)
-        return await page(request)
+        if path in NEED_TOKEN and self._gate.reads_need_token and not visitor.has_token:
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"}, text="a token is needed")
+        return await page(request, visitor)
 
-    async def _serve_rpc(self, request: web.BaseRequest) -> web.Response:
+    async def _serve_rpc(self, request: web.BaseRequest, visitor: Visitor) -> web.Response:
         length = request.content_length
         if length is not None and length > BODY_BYTES_MAX:
             return _answer_too_large()
@@ -146,7 +188,7 @@ class RpcServer:
         self._requests += 1
         self._bodies_bytes += expected
         try:
-            answer = await self._dispatcher.answer(await _read_body(request))
+            answer = await self._dispatcher.answer(await _read_body(request), visitor)
         except web.HTTPRequestEntityTooLarge:
             return _answer_too_large()
         except TimeoutError:
@@ -156,30 +198,25 @@ class RpcServer:
             self._bodies_bytes -= expected
         return web.Response(status=204) if answer is None else _make_json(answer)
 
-    async def _serve_socket(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._hub.serve(request, self._dispatcher)
+    async def _serve_socket(self, request: web.BaseRequest, visitor: Visitor) -> web.StreamResponse:
+        return await self._hub.serve(request, self._dispatcher, visitor)
 
-    async def _serve_document(self, _request: web.BaseRequest) -> web.Response:
+    async def _serve_document(self, _request: web.BaseRequest, _visitor: Visitor) -> web.Response:
         return _make_json(dump(rpc_discover(self._service)))
 
-    async def _serve_metrics(self, _request: web.BaseRequest) -> web.Response:
+    async def _serve_metrics(self, _request: web.BaseRequest, _visitor: Visitor) -> web.Response:
         return web.Response(body=self.metrics.render(), headers={"Content-Type": METRICS_TYPE})
 
-    async def _serve_health(self, _request: web.BaseRequest) -> web.Response:
+    async def _serve_health(self, _request: web.BaseRequest, _visitor: Visitor) -> web.Response:
         return _make_json(dump({"status": "alive"}))
 
-    async def _serve_readiness(self, _request: web.BaseRequest) -> web.Response:
+    async def _serve_readiness(self, _request: web.BaseRequest, _visitor: Visitor) -> web.Response:
         reason = find_unreadiness(self._service)
         return _make_json(dump({"ready": not reason, "reason": reason}), status=503 if reason else 200)
 
-    async def _serve_file(self, request: web.BaseRequest) -> web.Response:
+    async def _serve_file(self, request: web.BaseRequest, _visitor: Visitor) -> web.Response:
         content, kind = self._files[request.path]
         return web.Response(body=content, content_type=kind, charset="utf-8", headers=PAGE_HEADERS)
-
-
-def is_same_origin(origin: str | None, host: str | None) -> bool:
-    """Whether a request comes from no page, or from a page of this node: others do not read or write here."""
-    return origin is None or origin.partition("://")[2] == host
 
 
 def find_unreadiness(service: NodeService) -> str:

@@ -28,6 +28,7 @@ from node.jsonrpc import (
 )
 from node.methods import Handler, explain
 from node.metrics import NodeMetrics
+from node.rpc_gate import Gate, Visitor, make_rate_fault
 from node.rpc_methods import METHODS
 from node.service import NodeService
 
@@ -39,38 +40,51 @@ _NO_HANDLERS: Final[Mapping[str, Handler]] = {}
 class Dispatcher:
     """Answers bodies on behalf of one node."""
 
-    def __init__(self, service: NodeService, metrics: NodeMetrics) -> None:
+    def __init__(self, service: NodeService, metrics: NodeMetrics, gate: Gate) -> None:
         self.service = service
         self.metrics = metrics
+        self.gate = gate
 
-    async def answer(self, raw: bytes, handlers: Mapping[str, Handler] = _NO_HANDLERS) -> bytes | None:
+    async def answer(
+        self, raw: bytes, visitor: Visitor, handlers: Mapping[str, Handler] = _NO_HANDLERS
+    ) -> bytes | None:
         """The answer to a body; None when nobody waits for one. ``handlers`` stand in for those of the table."""
         try:
             parsed = parse(raw)
+            self.check_rate(visitor, len(parsed) if type(parsed) is list else 1)
         except Fault as fault:
             return self._refuse(None, fault)
         if type(parsed) is list:
-            return await self._answer_batch(parsed, handlers)
-        return await self._answer_item(cast(Item, parsed), handlers)
+            return await self._answer_batch(parsed, visitor, handlers)
+        return await self._answer_item(cast(Item, parsed), visitor, handlers)
 
-    async def _answer_batch(self, items: list[Item], handlers: Mapping[str, Handler]) -> bytes | None:
+    def check_rate(self, visitor: Visitor, requests: int) -> None:
+        """Count requests against the rate of their address; 0 asks whether one more would be within it.
+
+        Raises ``Fault`` (``request_rate_exceeded``).
+        """
+        if not self.gate.is_within_rate(visitor, time.monotonic_ns() // 1_000_000, requests):
+            raise make_rate_fault()
+
+    async def _answer_batch(self, items: list[Item], visitor: Visitor, handlers: Mapping[str, Handler]) -> bytes | None:
         """Calls that wait run side by side, each begun in its order; reads let others have a turn in between."""
         answers: list[asyncio.Task[bytes | None] | bytes | None] = []
         for item in items:
             method = METHODS.get(item.method) if isinstance(item, Request) else None
             if method is not None and method.is_waiting:
-                answers.append(asyncio.create_task(self._answer_item(item, handlers)))
+                answers.append(asyncio.create_task(self._answer_item(item, visitor, handlers)))
             else:
                 await asyncio.sleep(0)
-                answers.append(await self._answer_item(item, handlers))
+                answers.append(await self._answer_item(item, visitor, handlers))
         done = [await one if isinstance(one, asyncio.Task) else one for one in answers]
         said = [one for one in done if one is not None]
         return encode_batch(said) if said else None
 
-    async def _answer_item(self, item: Item, handlers: Mapping[str, Handler]) -> bytes | None:
+    async def _answer_item(self, item: Item, visitor: Visitor, handlers: Mapping[str, Handler]) -> bytes | None:
         if not isinstance(item, Request):
             return self._refuse(item.id, item.fault)
         try:
+            self.gate.check_method(visitor, item.method)
             result = await self._call(item, handlers)
             return None if item.is_notification else encode_result(item.id, result)
         except Fault as fault:

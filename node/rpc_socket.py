@@ -18,6 +18,7 @@ from ledger.fields import Json
 from node.jsonrpc import OVERLOADED, TOO_LARGE, encode_error, encode_notification, make_fault
 from node.methods import Handler, explain_question
 from node.rpc_dispatch import Dispatcher
+from node.rpc_gate import Visitor
 from node.rpc_methods import Topic
 from node.service import CommittedBlock, NodeService
 from node.subscriptions import BlockNews, Filter, read_filter
@@ -37,8 +38,9 @@ READER_TOO_SLOW: Final = "reader_too_slow"
 class Socket:
     """One connection; ``run`` it until it ends."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, visitor: Visitor) -> None:
         self._dispatcher = dispatcher
+        self._visitor = visitor
         self._ws = web.WebSocketResponse(
             max_msg_size=MESSAGE_BYTES_MAX,
             heartbeat=HEARTBEAT_SECONDS,
@@ -102,7 +104,7 @@ class Socket:
         task.add_done_callback(self._calls.discard)
 
     async def _answer(self, raw: bytes) -> None:
-        answer = await self._dispatcher.answer(raw, self._handlers)
+        answer = await self._dispatcher.answer(raw, self._visitor, self._handlers)
         if answer is not None:
             self._send(answer)
 
@@ -150,11 +152,11 @@ class Hub:
     def __len__(self) -> int:
         return len(self._sockets)
 
-    async def serve(self, request: web.BaseRequest, dispatcher: Dispatcher) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest, dispatcher: Dispatcher, visitor: Visitor) -> web.StreamResponse:
         """Serve one connection, unless there are too many."""
         if len(self._sockets) >= SOCKETS_MAX:
             return web.Response(status=503, text="too many connections")
-        socket = Socket(dispatcher)
+        socket = Socket(dispatcher, visitor)
         self._sockets.add(socket)
         try:
             return await socket.run(request)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
 
-from ledger.errors import Rejected
+from ledger.errors import CorruptStore, Rejected
 from ledger.fields import Json
 from ledger.primitives import Hash, PublicKey
 from ledger.receipt import Event
@@ -57,8 +57,10 @@ from node.inputs import (
 from node.journal import Journal
 from node.logs import Log
 from node.mempool import Overloaded
+from node.pruning import compute_line, iterate_prune
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 from p2p.messages import PeerMessage
 from p2p.network import Network
 from p2p.peers import PeerAddress
@@ -85,6 +87,7 @@ class NodeParts:
     store: Store
     journal: Journal
     table: TransactionTable
+    retain_blocks: int | None = None  # forget older blocks; None: keep all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,8 @@ class PeerSettings:
     host: str
     port: int
     addresses: Sequence[PeerAddress]
-    is_allowed: Callable[[PublicKey], bool]
+    list_allowed: Callable[[], Collection[PublicKey]]
+    limits: PeerLimits = DEFAULT_LIMITS
 
 
 class Runtime:
@@ -109,7 +113,8 @@ class Runtime:
             listen_host=peers.host,
             listen_port=peers.port,
             addresses=peers.addresses,
-            is_allowed=peers.is_allowed,
+            list_allowed=peers.list_allowed,
+            limits=peers.limits,
             handler=self,
             get_height=lambda: self._core.header.height,
             clock_ms=lambda: time.monotonic_ns() // 1_000_000,
@@ -164,7 +169,21 @@ class Runtime:
 
     def _tick(self) -> None:
         self.tell(Tick())
+        self._prune_some()
         self._ticker = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _prune_some(self) -> None:
+        """One small batch a tick; not synced, as it can be done again."""
+        retain_blocks, store = self._parts.retain_blocks, self._parts.store
+        if retain_blocks is None or self._stopped is None or self._stopped.done():
+            return
+        try:
+            line = compute_line(store, retain_blocks=retain_blocks)
+            batch = next(iterate_prune(store, line=line), None)
+            if batch is not None:
+                store.write(batch, sync=False)
+        except (LocalError, CorruptStore) as error:
+            self._fail(error if isinstance(error, LocalError) else LocalError("store_corrupt", error))
 
     # — the core's inputs and effects —
 
@@ -178,10 +197,19 @@ class Runtime:
             while self._inbox and self._stopped is not None and not self._stopped.done():
                 self._perform_all(self._core.handle(self._inbox.popleft(), now_ms()))
         except LocalError as error:
-            _log.error("node stops", reason=error.reason, item=error.item)
-            self._end(error)
+            self._fail(error)
+        except CorruptStore as error:
+            self._fail(LocalError("store_corrupt", error))
+        except Exception as error:
+            # Our own mistake: what the core holds now is not to be trusted with another vote.
+            self._fail(LocalError("node_failed", f"{type(error).__name__}: {error}"))
+            raise
         finally:
             self._is_draining = False
+
+    def _fail(self, error: LocalError) -> None:
+        _log.error("node stops", reason=error.reason, item=error.item)
+        self._end(error)
 
     def _perform_all(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -322,7 +350,7 @@ class Runtime:
             moniker=self._parts.moniker,
             version=VERSION,
             public_key=self._parts.own_key,
-            is_validator=self._core.is_validator,
+            is_validator=self._is_signing(),
             is_syncing=self._core.is_syncing,
             round=self._core.round,
             peers=tuple(_describe_peers(self._network)),
@@ -330,6 +358,10 @@ class Runtime:
             mempool_bytes=self._core.mempool.size_bytes,
             counters=dict(self._counters),
         )
+
+    def _is_signing(self) -> bool:
+        is_member = self._core.validators.find_index(self._parts.own_key) is not None
+        return is_member and (self._core.watch is None or self._core.watch.may_sign)
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""

@@ -63,9 +63,14 @@ class Sync:
         if self._asked is not None and self._asked.peer == peer:
             self._asked = None
 
-    def get_best_height(self) -> int:
-        """The highest height that a connected peer claims."""
-        return max(self._heights.values(), default=0)
+    def get_claimed_height(self, validators: ValidatorSet, liars_max: int) -> int:
+        """The height that more than ``liars_max`` connected validators claim, or all of them if they are so few.
+
+        Of a node that no validator is connected to, the claims of all its peers count.
+        """
+        of_validators = [height for key, height in self._heights.items() if validators.find_index(key) is not None]
+        claims = sorted(of_validators or self._heights.values(), reverse=True)
+        return claims[min(liars_max, len(claims) - 1)] if claims else 0
 
     def take_blocks(self, peer: PublicKey, items: tuple[tuple[bytes, bytes], ...]) -> None:
         """Queue what a peer sent, asked for or not; what does not fit is left for the next request."""

@@ -1,16 +1,15 @@
-"""Between the wire and the engine: which fact a peer's message is, and which message an order of the engine becomes.
+"""From the wire to the engine: which fact a peer's message is.
 
-Owns no state and no decision; it keeps these two tables out of the core.
+Owns no state and no decision; it keeps these tables out of the core.
 """
 
 from __future__ import annotations
 
 from consensus import inputs as facts
-from consensus.codec import decode_message, encode_message
+from consensus.codec import decode_message
 from consensus.messages import (
     BlockRequest,
     CommitCertificate,
-    Message,
     PolkaCertificate,
     RoundCertificate,
     SignedProposal,
@@ -20,7 +19,7 @@ from consensus.messages import (
 )
 from ledger.errors import Malformed
 from ledger.primitives import PublicKey
-from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
+from p2p.messages import ProposalMessage
 
 
 def read_fact(peer: PublicKey, body: bytes, now_ms: int) -> facts.Input:
@@ -46,11 +45,3 @@ def read_proposal(message: ProposalMessage) -> tuple[SignedProposal, PolkaCertif
     if not isinstance(proposal, SignedProposal) or not isinstance(polka, PolkaCertificate | None):
         raise Malformed("message_not_expected", "a proposal and perhaps a polka")
     return proposal, polka
-
-
-def wrap(message: Message, body: bytes | None, polka: PolkaCertificate | None) -> PeerMessage:
-    """What goes to peers; a proposal goes with its body."""
-    if isinstance(message, SignedProposal):
-        assert body is not None, "a proposal travels with its body"
-        return ProposalMessage(encode_message(message), body, b"" if polka is None else encode_message(polka))
-    return ConsensusMessage(encode_message(message))

@@ -19,11 +19,13 @@ import aiohttp
 from aiohttp import web
 
 from ledger.primitives import PublicKey
-from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass
+from p2p.budgets import TimeBudget
+from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass, compute_cost_us
 from p2p.outbox import Outbox
 from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
 
 FAREWELL_TIMEOUT_MS: Final = 500
+TURN_US_MAX: Final = 5_000  # a peer's messages taken in before anything else gets a turn
 
 WebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 _logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class PeerInfo:
     sent: Mapping[str, Traffic]
     waiting: Mapping[QueueClass, int]
     dropped: Mapping[QueueClass, int]
+    used_ms: int  # of our processor time, by the costs of p2p/messages.py, for taking in what it sent
+    paused_ms: int  # it was left unread for that long, since it had used more than its share
 
 
 class Connection:
@@ -58,6 +62,7 @@ class Connection:
         host: str,
         clock_ms: Callable[[], int],
         on_event: Callable[[Connection, SessionEvent], None],
+        time_share_percent: int = 100,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         self._ws = ws
@@ -67,6 +72,8 @@ class Connection:
         self._on_event = on_event
         self._handshake_timeout_ms = handshake_timeout_ms
         self._outbox = Outbox()
+        self._time = TimeBudget(time_share_percent, clock_ms())
+        self._turn_us = self._used_us = self._paused_ms = 0
         self._has_output = asyncio.Event()
         self._started_ms = clock_ms()
         self._is_closing = asyncio.Event()
@@ -107,6 +114,8 @@ class Connection:
             sent=self._session.sent.get_rows(now_ms),
             waiting=self._outbox.get_waiting(),
             dropped=self._outbox.get_dropped(),
+            used_ms=self._used_us // 1000,
+            paused_ms=self._paused_ms,
         )
 
     def enqueue(self, kind: type[PeerMessage], frame: bytes) -> bool:
@@ -182,22 +191,41 @@ class Connection:
         # Callbacks run here, one after the other: a slow one stops the reading, and TCP slows the peer.
         while not self._session.is_closed:
             message = await self._ws.receive()
-            now_ms = self._clock_ms()
-            match message.type:
-                case aiohttp.WSMsgType.BINARY:
-                    self._handle(self._session.receive(message.data, now_ms))
-                case aiohttp.WSMsgType.PING:
-                    self._handle(self._session.receive_ping(len(message.data), now_ms))
-                    await self._ws.pong(message.data)
-                case aiohttp.WSMsgType.PONG:
-                    self._handle(self._session.receive_ping(len(message.data), now_ms))
-                case aiohttp.WSMsgType.TEXT:
-                    self.refuse("message_malformed", "text, not binary")
-                case aiohttp.WSMsgType.ERROR:
-                    self._handle_broken_frame(message.data)
-                    return
-                case _:
-                    return
+            if not self._take(message):
+                return
+            if message.type is aiohttp.WSMsgType.PING:
+                await self._ws.pong(message.data)
+            await self._pace(compute_cost_us(message.data) if message.type is aiohttp.WSMsgType.BINARY else 0)
+
+    def _take(self, message: aiohttp.WSMessage) -> bool:
+        """Act on what the socket gave; whether more can come."""
+        now_ms = self._clock_ms()
+        match message.type:
+            case aiohttp.WSMsgType.BINARY:
+                self._handle(self._session.receive(message.data, now_ms))
+            case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG:
+                self._handle(self._session.receive_ping(len(message.data), now_ms))
+            case aiohttp.WSMsgType.TEXT:
+                self.refuse("message_malformed", "text, not binary")
+            case aiohttp.WSMsgType.ERROR:
+                self._handle_broken_frame(message.data)
+                return False
+            case _:
+                return False
+        return True
+
+    async def _pace(self, used_us: int) -> None:
+        """Let others have their turn, and let a peer wait that has used more than its share of our time.
+
+        What waits is the peer's own next message, in its socket; nothing is dropped for it, and nobody is banned.
+        """
+        self._turn_us += used_us
+        self._used_us += used_us
+        pause_ms = self._time.charge(used_us, self._clock_ms())
+        if pause_ms or self._turn_us >= TURN_US_MAX:
+            self._turn_us = 0
+            self._paused_ms += pause_ms
+            await asyncio.sleep(pause_ms / 1000)
 
     def _handle_broken_frame(self, error: object) -> None:
         if isinstance(error, aiohttp.WebSocketError):

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
+import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -22,6 +24,7 @@ from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TokenBuckets
 from p2p.connection import Connection, PeerInfo, WebSocket
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
@@ -37,12 +40,19 @@ from p2p.session import (
     Session,
     SessionEvent,
 )
+from p2p.tls import PeerTls
 
 PATH: Final = "/p2p"
 HEARTBEAT_SECONDS: Final = 15  # a peer that then answers no ping for half as long is gone
 DIAL_TIMEOUT_MS: Final = 5_000
 DIAL_CHECK_MS_MAX: Final = 10_000
 SOCKETS_MAX: Final = 128  # open inbound sockets, proven or not; a consortium has at most 40 authorities
+TLS_HANDSHAKES_MAX: Final = 32  # inbound, under way
+SOCKETS_PER_SECOND: Final = 5  # from one address, after a burst; each costs two milliseconds of TLS
+SOCKETS_BURST: Final = 100
+ADDRESSES_MAX: Final = 4_096  # whose rate is remembered
+ACCEPT_PAUSE_SECONDS: Final = 1  # after the system had no socket to give
+CLOSE_SECONDS: Final = 1  # for the other side to confirm the end of TLS
 HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +78,7 @@ class NetworkHandler(Protocol):
 class Network:
     """All connections of one node.
 
-    ``clock_ms`` should be monotonic. ``is_allowed`` is asked at every handshake, so the set may change;
+    ``clock_ms`` should be monotonic. ``list_allowed`` is asked at every handshake, so the set may change;
     ``recheck_allowed`` applies a change to those already connected. ``random`` only spreads redials.
     """
 
@@ -78,24 +88,27 @@ class Network:
         local: LocalNode,
         listen_port: int,
         addresses: Sequence[PeerAddress],
-        is_allowed: Callable[[PublicKey], bool],
+        list_allowed: Callable[[], Collection[PublicKey]],
         handler: NetworkHandler,
         get_height: Callable[[], int],
         clock_ms: Callable[[], int],
         random: Random,
         listen_host: str = "127.0.0.1",
         make_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES),
+        limits: PeerLimits = DEFAULT_LIMITS,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         self._local = local
+        self._limits = limits
         self._listen_host, self._listen_port = listen_host, listen_port
-        self._is_allowed = is_allowed
+        self._list_allowed = list_allowed
+        self._tls = PeerTls(local)
         self._handler = handler
         self._get_height = get_height
         self._clock_ms = clock_ms
         self._make_nonce = make_nonce
         self._handshake_timeout_ms = handshake_timeout_ms
-        self._book = PeerBook(local.public_key, addresses, random)
+        self._book = PeerBook(local.public_key, addresses, random, limits)
         self._peers: dict[PublicKey, Connection] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +127,10 @@ class Network:
             shutdown_timeout=1,
         )
         self._serving: set[asyncio.BaseProtocol] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._tls_handshakes = 0
+        self._sockets = TokenBuckets(per_second=SOCKETS_PER_SECOND, burst=SOCKETS_BURST, keys_max=ADDRESSES_MAX)
         self._client: aiohttp.ClientSession | None = None
 
     @property
@@ -124,22 +140,22 @@ class Network:
 
     async def start(self) -> None:
         """Listen and begin to dial. Raises ``OSError`` when the address cannot be bound."""
+        self._listener = _listen(self._listen_host, self._listen_port)
+        self._listen_port = self._listener.getsockname()[1]
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._accept, self._listen_host, self._listen_port)
-        except OSError:
-            await self._runner.cleanup()
-            raise
-        self._listen_port = self._server.sockets[0].getsockname()[1]
-        self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._accepting = asyncio.create_task(self._accept_forever(self._listener))
+        connector = aiohttp.TCPConnector(ssl=self._tls.dialling)
+        self._client = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         self._start_task(self._dial_forever(self._client))
 
     async def stop(self) -> None:
         """Say farewell to every peer and close everything; takes about a second at most. Each peer goes down."""
         self._is_stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._connections):
             connection.refuse("shutting_down")
         if self._connections:
@@ -179,7 +195,8 @@ class Network:
 
     def recheck_allowed(self) -> None:
         """Disconnect the peers that are no longer allowed; to be called when the allowed set has changed."""
-        for key in [key for key in self._peers if not self._is_allowed(key)]:
+        allowed = self._list_allowed()
+        for key in [key for key in self._peers if key not in allowed]:
             self.disconnect(key, "stranger")
 
     def peers(self) -> list[PeerInfo]:
@@ -248,20 +265,23 @@ class Network:
         self._handler.on_peer_down(key, reason)
 
     def _find_refusal(self, key: PublicKey) -> str | None:
-        if not self._is_allowed(key):
+        if key not in self._list_allowed():
             return "stranger"
         return "peer_banned" if self._book.is_banned(key, self._clock_ms()) else None
 
     async def _run_connection(self, ws: WebSocket, role: Role, host: str, expected_key: PublicKey | None) -> None:
+        channel = self._tls.read_channel(ws.get_extra_info("ssl_object"))
         session = Session(
             self._local,
             role=role,
+            channel=channel,
             nonce=self._make_nonce(),
             height=self._get_height(),
             listen_port=self._listen_port,
             find_refusal=self._find_refusal,
             started_ms=self._clock_ms(),
             expected_key=expected_key,
+            budget_percent=self._limits.budget_percent,
             handshake_timeout_ms=self._handshake_timeout_ms,
         )
         connection = Connection(
@@ -271,6 +291,7 @@ class Network:
             host=host,
             clock_ms=self._clock_ms,
             on_event=self._handle_event,
+            time_share_percent=self._limits.time_share_percent,
             handshake_timeout_ms=self._handshake_timeout_ms,
         )
         self._connections.add(connection)
@@ -285,15 +306,49 @@ class Network:
             self._connections.discard(connection)
             connection.ended.set_result(None)
 
-    def _accept(self) -> asyncio.BaseProtocol:
+    async def _accept_forever(self, listener: socket.socket) -> None:
         server = self._runner.server
         assert server is not None, "the runner is set up before we listen"
-        if len(server.connections) >= SOCKETS_MAX:
-            return _ClosingProtocol()
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listener)
+            except OSError as error:
+                _logger.warning("no socket for a peer that dials us: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            host = str(address[0])
+            is_full = len(server.connections) + self._tls_handshakes >= SOCKETS_MAX
+            if is_full or self._tls_handshakes >= TLS_HANDSHAKES_MAX or not self._sockets.take(host, self._clock_ms()):
+                self.refusals["too_many_sockets"] += 1
+                accepted.close()
+                continue
+            self._tls_handshakes += 1
+            self._start_task(self._greet(server, accepted, host))
+
+    async def _greet(self, server: web.Server, accepted: socket.socket, host: str) -> None:
+        """TLS comes first: of a stranger, and of what is no TLS, not a byte gets further."""
+        self._tls.trust(self._list_allowed())
+        loop = asyncio.get_running_loop()
+        timeout_seconds = self._handshake_timeout_ms / 1000
         protocol = server()
-        # A socket that asks for nothing must not hold one of the places for ever.
-        asyncio.get_running_loop().call_later(self._handshake_timeout_ms / 1000, self._close_idle, protocol)
-        return protocol
+        try:
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                accepted,
+                ssl=self._tls.listening,
+                ssl_handshake_timeout=timeout_seconds,
+                ssl_shutdown_timeout=CLOSE_SECONDS,
+            )
+        except OSError as error:  # of TLS, of the socket, of the time
+            reason = "stranger" if isinstance(error, ssl.SSLCertVerificationError) else "tls_handshake_failed"
+            self.refusals[reason] += 1
+            _logger.info("refused a socket of %s: %s %s", host, reason, error)
+        else:
+            # A socket that asks for nothing must not hold one of the places for ever.
+            loop.call_later(timeout_seconds, self._close_idle, protocol)
+        finally:
+            self._tls_handshakes -= 1
 
     def _close_idle(self, protocol: web.RequestHandler) -> None:
         if protocol not in self._serving:
@@ -343,25 +398,26 @@ class Network:
                     await self._wake_dialler.wait()
 
     async def _dial(self, client: aiohttp.ClientSession, address: PeerAddress) -> None:
+        self._tls.trust(self._list_allowed())
         try:
-            url = URL.build(scheme="http", host=address.host, port=address.port, path=PATH)
+            url = URL.build(scheme="https", host=address.host, port=address.port, path=PATH)
             async with asyncio.timeout(DIAL_TIMEOUT_MS / 1000):
                 ws = await client.ws_connect(
                     url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
                 )
             await self._run_connection(ws, Role.DIALLER, address.host, address.public_key)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Rejected) as error:
             _logger.debug("dialling %s:%d failed: %s", address.host, address.port, error)
         finally:
             self._book.note_dial_ended(address.public_key, self._clock_ms())
             self._wake_dialler.set()
 
 
-class _ClosingProtocol(asyncio.Protocol):
-    """Answers a socket above the limit by closing it."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=SOCKETS_MAX)
+    listener.setblocking(False)
+    return listener
 
 
 def _close_after(response: web.Response) -> web.Response:

@@ -12,15 +12,13 @@ from random import Random
 from typing import Final
 
 from ledger.primitives import PublicKey
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 
 BACKOFF_MS_BASE: Final = 250
 BACKOFF_MS_MAX: Final = 10_000
 STABLE_CONNECTION_MS: Final = 10_000  # a connection that lasted this long ends the series of failures
-BAN_MS_BASE: Final = 60_000
-BAN_MS_MAX: Final = 3_600_000
 BAN_SCORE: Final = -100
 SCORE_REGAIN_MS: Final = 10_000  # one point back for each ten quiet seconds
-PENALTY_DEFAULT: Final = 20
 # Breaches of the wire protocol cannot happen by bad luck between honest nodes: one is enough for a ban.
 PROTOCOL_BREACHES: Final = frozenset(
     {
@@ -53,6 +51,7 @@ class PeerStanding:
     next_dial_ms: int
     score: int
     last_misbehaviour: str
+    bans: int
     banned_until_ms: int  # 0: never banned
 
 
@@ -87,7 +86,14 @@ def is_newcomer_kept(
 class PeerBook:
     """Entries by public key. Only configured peers and peers that proved an allowed key enter, which bounds it."""
 
-    def __init__(self, own_key: PublicKey, addresses: Sequence[PeerAddress], random: Random) -> None:
+    def __init__(
+        self,
+        own_key: PublicKey,
+        addresses: Sequence[PeerAddress],
+        random: Random,
+        limits: PeerLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._limits = limits
         self._random = random
         self._entries = {address.public_key: _Entry(address) for address in addresses if address.public_key != own_key}
 
@@ -124,12 +130,14 @@ class PeerBook:
     def penalise(self, key: PublicKey, reason: str, now_ms: int) -> bool:
         """Lower a proven peer's score; True when that bans it. Each ban lasts twice as long as the one before."""
         entry = self._entries.setdefault(key, _Entry(None))
-        entry.score = _compute_score(entry, now_ms) + (BAN_SCORE if reason in PROTOCOL_BREACHES else -PENALTY_DEFAULT)
+        entry.score = _compute_score(entry, now_ms) + (
+            BAN_SCORE if reason in PROTOCOL_BREACHES else BAN_SCORE // self._limits.faults_before_ban
+        )
         entry.scored_ms = now_ms
         entry.last_misbehaviour = reason
         if entry.score > BAN_SCORE:
             return False
-        entry.banned_until_ms = now_ms + min(BAN_MS_BASE << min(entry.bans, 10), BAN_MS_MAX)
+        entry.banned_until_ms = now_ms + min(self._limits.ban_ms << min(entry.bans, 10), self._limits.ban_ms_max)
         entry.bans += 1
         entry.score = 0
         return True
@@ -149,6 +157,7 @@ class PeerBook:
                 next_dial_ms=_compute_due_ms(entry),
                 score=_compute_score(entry, now_ms),
                 last_misbehaviour=entry.last_misbehaviour,
+                bans=entry.bans,
                 banned_until_ms=entry.banned_until_ms,
             )
             for key, entry in sorted(self._entries.items())

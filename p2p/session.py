@@ -28,7 +28,7 @@ from p2p.messages import (
     get_frame_kind,
 )
 
-HANDSHAKE_TAG: Final = b"wattprint/p2p/handshake/1\0"
+HANDSHAKE_TAG: Final = b"wattprint/p2p/handshake/2\0"
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
 PINGS_PER_MINUTE_MAX: Final = 120  # the transport's own heartbeat sends a handful
 MINUTE_MS: Final = 60_000
@@ -54,6 +54,15 @@ class LocalNode:
     chain_id: str
     genesis_hash: Hash
     moniker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """The encrypted channel of a session: the SHA-256 of both sides' certificates, and the peer's node key."""
+
+    own_certificate: Hash
+    peer_certificate: Hash
+    peer_key: PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +157,10 @@ class _State(Enum):
 class Session:
     """The state machine of one connection.
 
-    ``find_refusal`` is asked, at each handshake, for the reason to refuse a key (``stranger``, ``peer_banned``), or
-    None; it may answer differently over time. ``nonce`` is 32 fresh random bytes. ``expected_key`` is the key that a
-    dialler wants to reach.
+    ``channel`` is the TLS connection it runs in. ``find_refusal`` is asked, at each handshake, for the reason to
+    refuse a key (``stranger``, ``peer_banned``), or None; it may answer differently over time. ``nonce`` is 32 fresh
+    random bytes. ``expected_key`` is the key that a dialler wants to reach. ``budget_percent`` scales what each
+    message type may cost in a minute.
     """
 
     def __init__(
@@ -158,19 +168,23 @@ class Session:
         local: LocalNode,
         *,
         role: Role,
+        channel: Channel,
         nonce: bytes,
         height: int,
         listen_port: int,
         find_refusal: Callable[[PublicKey], str | None],
         started_ms: int,
         expected_key: PublicKey | None = None,
+        budget_percent: int = 100,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
     ) -> None:
         assert len(nonce) == NONCE_BYTES, "a nonce has 32 bytes"
         self._local = local
         self._role = role
+        self._channel = channel
         self._find_refusal = find_refusal
         self._expected_key = expected_key
+        self._budget_percent = budget_percent
         self._deadline_ms = started_ms + handshake_timeout_ms
         own_hello = Hello(
             local.chain_id, local.genesis_hash, local.public_key, nonce, local.moniker, height, listen_port
@@ -246,7 +260,10 @@ class Session:
     def _check_rate(self, kind: type[Message], size_bytes: int, now_ms: int) -> None:
         rule = MESSAGE_TYPES[kind]
         row = self.received.count(kind.__name__, size_bytes, now_ms)
-        if row.minute_count > rule.count_per_minute_max or row.minute_bytes > rule.bytes_per_minute_max:
+        count_max, bytes_max = rule.count_per_minute_max, rule.bytes_per_minute_max
+        if self._state is _State.ESTABLISHED:
+            count_max, bytes_max = (limit * self._budget_percent // 100 for limit in (count_max, bytes_max))
+        if row.minute_count > count_max or row.minute_bytes > bytes_max:
             raise Rejected("message_rate_exceeded", f"{kind.__name__}: {row.minute_count} in a minute")
 
     def _handle(self, message: Message, frame: bytes, now_ms: int) -> list[SessionEvent]:
@@ -269,6 +286,8 @@ class Session:
             raise Rejected(refusal, hello.public_key.hex())
         if self._expected_key not in (None, hello.public_key):
             raise Rejected("peer_key_unexpected", hello.public_key.hex())
+        if hello.public_key != self._channel.peer_key:
+            raise Rejected("certificate_of_another_key", self._channel.peer_key.hex())
         self.peer, self._peer_hello = hello, frame
         self._state = _State.AWAITING_PROOF
         proof = encode_frame(Proof(self._local.sign(self._compute_signed_bytes(self._role))))
@@ -283,7 +302,9 @@ class Session:
         return [PeerAuthenticated(self.peer)]
 
     def _compute_signed_bytes(self, signer: Role) -> bytes:
-        # The role keeps a proof from being mirrored; the hellos carry both nonces, both keys and the chain.
-        hellos = (self._own_hello, self._peer_hello)
-        dialler, listener = hellos if self._role is Role.DIALLER else hellos[::-1]
+        # The role keeps a proof from being mirrored; the hellos carry both nonces, both keys and the chain; the
+        # certificates tie it to this channel, so that it cannot be relayed through another.
+        own = (self._own_hello, self._channel.own_certificate)
+        peer = (self._peer_hello, self._channel.peer_certificate)
+        dialler, listener = (own, peer) if self._role is Role.DIALLER else (peer, own)
         return HANDSHAKE_TAG + encode((signer.value, dialler, listener))

@@ -13,7 +13,7 @@ from typing import Final
 
 from contracts_native.credits import TransferCredits
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
-from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
 from contracts_native.sites import RegisterSite, Technology
 from contracts_native.table import load_table
 from ledger.fields import Json
@@ -22,6 +22,7 @@ from node.bench.field import BenchError, Field, Watch, read_cpu_ms, read_memory_
 from node.bench.load import LoadResult, make_request, send_all
 from node.keystore import MeterSigningKey
 
+LONE_INTERVAL_MS: Final = 1_000
 METERS: Final = 40
 INTERVALS_PER_REPORT: Final = 96  # a day of quarter-hours
 INTERVAL_S: Final = 900
@@ -119,7 +120,10 @@ async def measure_readings(field: Field, *, days: int, reports_per_transaction: 
 
 
 async def measure_finality(field: Field, *, count: int, interval_ms: int) -> Finality:
-    """The time from sending one transfer to hearing that it is committed; ``interval_ms`` 0: one after the other."""
+    """The time from sending one transfer to hearing that it is committed, at this interval.
+
+    At ``LONE_INTERVAL_MS`` or more each meets an idle chain: no block interval to wait for, no other to share with.
+    """
     await field.refresh()
     accounts, client = field.accounts, field.clients[0]
 
@@ -134,14 +138,12 @@ async def measure_finality(field: Field, *, count: int, interval_ms: int) -> Fin
             raise BenchError("load_refused", answer)
         return (time.monotonic_ns() - began) // 1_000_000
 
-    if interval_ms == 0:
-        times = [await submit_one(number) for number in range(count)]
-        return _summarise("lone transfer", field, times)
     tasks = []
     for number in range(count):
         tasks.append(asyncio.create_task(submit_one(number)))
         await asyncio.sleep(interval_ms / 1000)
-    return _summarise(f"at {1000 // interval_ms} transfers a second", field, list(await asyncio.gather(*tasks)))
+    what = "lone transfer" if interval_ms >= LONE_INTERVAL_MS else f"at {1000 // interval_ms} transfers a second"
+    return _summarise(what, field, list(await asyncio.gather(*tasks)))
 
 
 async def _register_meters(field: Field) -> list[tuple[bytes, MeterSigningKey]]:
@@ -178,32 +180,19 @@ def _make_load(field: Field, meters: Sequence[tuple[bytes, MeterSigningKey]], da
 
 def _make_report(field: Field, meter: bytes, key: MeterSigningKey, day: int, *, register_wh: int) -> Report:
     values_wh = tuple(1_000 + (meter[0] * 7 + day * 13 + i * 3) % 500 for i in range(INTERVALS_PER_REPORT))
-    start_ms = START_MS + day * DAY_MS
-    register_end_wh = register_wh + sum(values_wh)
-    message = make_report_message(
-        field.chain_id,
+    report = Report(
         meter=meter,
         channel=Channel.PRODUCTION,
         sequence=day + 1,
-        start_ms=start_ms,
+        start_ms=START_MS + day * DAY_MS,
         interval_s=INTERVAL_S,
         values_wh=values_wh,
         register_start_wh=register_wh,
-        register_end_wh=register_end_wh,
+        register_end_wh=register_wh + sum(values_wh),
         flag=Flag.MEASURED,
+        signature=UNSIGNED,
     )
-    return Report(
-        meter=meter,
-        channel=Channel.PRODUCTION,
-        sequence=day + 1,
-        start_ms=start_ms,
-        interval_s=INTERVAL_S,
-        values_wh=values_wh,
-        register_start_wh=register_wh,
-        register_end_wh=register_end_wh,
-        flag=Flag.MEASURED,
-        signature=key.sign(message),
-    )
+    return sign_report(report, field.chain_id, key.sign)
 
 
 def _check(result: LoadResult) -> None:

@@ -12,7 +12,14 @@ from typing import Final
 
 from ledger.fields import Json
 from node.bench.field import open_field
-from node.bench.measure import Finality, Throughput, measure_finality, measure_readings, measure_transfers
+from node.bench.measure import (
+    LONE_INTERVAL_MS,
+    Finality,
+    Throughput,
+    measure_finality,
+    measure_readings,
+    measure_transfers,
+)
 
 BLOCK_MS_DEFAULT: Final = 500
 
@@ -52,7 +59,7 @@ async def run(options: BenchOptions) -> list[Result]:
                 elif measurement is Measurement.READINGS:
                     results.append(await measure_readings(field, days=options.days, reports_per_transaction=10))
                 else:
-                    results.append(await measure_finality(field, count=20, interval_ms=0))
+                    results.append(await measure_finality(field, count=15, interval_ms=LONE_INTERVAL_MS))
                     results.append(await measure_finality(field, count=500, interval_ms=10))
     return results
 

@@ -18,7 +18,7 @@ from contracts_native.batteries import Source
 from contracts_native.claims import ClaimKind, ClaimStatus
 from contracts_native.lots import FIRST_VERSION, LotId, Mint, Reissue, SliceRef
 from contracts_native.meters import Channel
-from contracts_native.readings import Flag, ReportRecord, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, ReportRecord, make_report_message
 from contracts_native.sites import Technology
 from contracts_native.slices import Slice, SliceStatus, is_partition, make_first_slices
 from ledger.block import Header, compute_block_id
@@ -143,18 +143,19 @@ def _verify_final(header: Header, commit: CommitPart, validators: ValidatorSet, 
 
 def make_meter_message(chain_id: str, meter: bytes, record: ReportRecord) -> bytes:
     """What a meter signed for a production report that was accepted."""
-    return make_report_message(
-        chain_id,
-        meter=meter,
-        channel=Channel.PRODUCTION,
-        sequence=record.sequence,
-        start_ms=record.start_ms,
-        interval_s=record.interval_s,
-        values_wh=record.values_wh,
-        register_start_wh=record.register_start_wh,
-        register_end_wh=record.register_end_wh,
-        flag=record.flag,
+    report = Report(
+        meter,
+        Channel.PRODUCTION,
+        record.sequence,
+        record.start_ms,
+        record.interval_s,
+        record.values_wh,
+        record.register_start_wh,
+        record.register_end_wh,
+        record.flag,
+        UNSIGNED,
     )
+    return make_report_message(chain_id, report)
 
 
 def _verify_report(part: ReportPart, chain_id: str) -> None:
@@ -289,21 +290,22 @@ def _verify_charges(charges: Iterable[ClaimPart], lots: Lots) -> set[LotId]:
 
 
 def _verify_holding(part: HoldingPart, lots: Lots, *, expired_ms: int) -> None:
-    """Each part is a whole slice, in the holder's hands, of a lot that ended after ``expired_ms``."""
-    for ref in part.slices:
-        lot = _get_lot(lots, ref)
-        if lot.end_ms <= expired_ms:
-            raise Rejected("lot_expired", ref)
-        whole = {
-            (one.first_wh, one.end_wh)
-            for one in lot.slices
-            if one.holder == part.holder and one.status in (SliceStatus.ACTIVE, SliceStatus.RESERVED)
-        }
-        if (ref.first_wh, ref.end_wh) not in whole:
-            raise Rejected("slice_not_of_the_subject", ref)
+    """All that the holder may still use of the lots that it names, none of which ended by ``expired_ms``."""
     if list(part.slices) != sorted(part.slices, key=_get_place):
         raise Malformed("certificate_list_not_in_order", "slices")
     _check_apart(part.slices)
+    for ref in part.slices:
+        if _get_lot(lots, ref).end_ms <= expired_ms:
+            raise Rejected("lot_expired", ref)
+    held = {
+        SliceRef(lot, one.first_wh, one.end_wh)
+        for lot in {ref.lot for ref in part.slices}
+        for one in lots[lot].slices
+        if one.holder == part.holder and one.status in (SliceStatus.ACTIVE, SliceStatus.RESERVED)
+    }
+    different = held.symmetric_difference(part.slices)
+    if different:
+        raise Rejected("slice_not_of_the_subject", next(iter(different)))
 
 
 def _get_lot(lots: Lots, ref: SliceRef) -> CertifiedLot:

@@ -7,14 +7,14 @@ with keys of their own, of both schemes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.participants import RegisterParticipant, Role, make_possession_message
-from contracts_native.readings import Flag, Report, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, sign_report
 from contracts_native.sites import RegisterSite, Technology
-from ledger.primitives import Address, Signature, format_address
+from ledger.primitives import Address, format_address
 from node.demo.data import INTERVAL_S, Community, Place
 from node.keystore import MeterSigningKey, Scheme, SigningKey
 
@@ -49,9 +49,9 @@ class Meter:
             register_start_wh=register_start_wh,
             register_end_wh=self._register_wh,
             flag=Flag.MEASURED,
-            signature=Signature(bytes(64)),
+            signature=UNSIGNED,
         )
-        return replace(report, signature=self.key.sign(make_message(chain_id, report)))
+        return sign_report(report, chain_id, self.key.sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +119,6 @@ def make_meter(person: Person, *, site: bytes) -> RegisterMeter:
     """What the utility and the owner sign to register a meter with its own key."""
     channels = (ChannelSpec(person.meter.channel, person.place.rated_w, INTERVAL_S),)
     return RegisterMeter(site, person.meter.serial, person.meter.key.public_key, channels, COMMISSIONED_MS)
-
-
-def make_message(chain_id: str, report: Report) -> bytes:
-    """What a meter signs of a report."""
-    return make_report_message(
-        chain_id,
-        meter=report.meter,
-        channel=report.channel,
-        sequence=report.sequence,
-        start_ms=report.start_ms,
-        interval_s=report.interval_s,
-        values_wh=report.values_wh,
-        register_start_wh=report.register_start_wh,
-        register_end_wh=report.register_end_wh,
-        flag=report.flag,
-    )
 
 
 def _make_person(place: Place, number: int, community: Community, utility: Address) -> Person:

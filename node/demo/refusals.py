@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from contracts_native.claims import ClaimEnergy
 from contracts_native.credits import TransferCredits
 from contracts_native.lots import TransferEnergy
-from contracts_native.readings import SubmitReadings
+from contracts_native.readings import SubmitReadings, sign_report
 from node.demo.data import QUARTERS_PER_DAY
 from node.demo.network import Order
-from node.demo.people import make_message
 from node.demo.stage import Stage, format_money
 from node.keystore import SigningKey
 
@@ -62,7 +61,7 @@ def _make_false_readings(stage: Stage) -> Iterator[Attempt]:
         "a reading raised after signing", Order(SubmitReadings((forged,)), relayed_by), "reading_signature_invalid"
     )
     message_key = other.meter.key
-    stolen = replace(honest, signature=message_key.sign(make_message(stage.network.chain_id, honest)))
+    stolen = sign_report(honest, stage.network.chain_id, message_key.sign)
     yield Attempt(
         "a reading signed by another meter", Order(SubmitReadings((stolen,)), relayed_by), "reading_signature_invalid"
     )

@@ -21,7 +21,7 @@ from rich.console import Console
 from ledger.fields import Json
 from ledger.parameters import Parameters
 from node.client_errors import ClientError
-from node.demo import money, plan, questions, refusals, setup, trade
+from node.demo import documents, money, plan, questions, refusals, setup, trade
 from node.demo.data import DATA_DIRECTORY, Community, load_community
 from node.demo.narrator import Narrator
 from node.demo.network import Network
@@ -137,6 +137,7 @@ async def _play(community: Community, testnet: Testnet, narrator: Narrator) -> d
             trade.use,
             money.redeem,
             money.deposit,
+            documents.exchange,
             refusals.try_what_must_fail,
             questions.ask_all,
         ):

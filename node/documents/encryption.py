@@ -66,19 +66,28 @@ def decrypt_to(path: Path, source: Readable, key: DocumentKey, *, size_max: int,
     whole, but not what ``commitment`` was made to), ``RuleViolated`` (``document_too_large``), ``FileExistsError``,
     ``OSError``, and what ``source`` raises.
     """
-    found = Commitment(derive_salt(key))
     with _new_file(path) as file:
-        reader, writer = _Source(source), _Target(file, found, size_max=size_max)
-        failed: Exception | None = None
-        try:
-            pyrage.decrypt_io(reader, writer, [pyrage.x25519.Identity.from_str(format_identity(key))])
-        except (pyrage.DecryptError, OSError) as error:
-            failed = error
-        _raise_first(reader.failed, writer.failed)
-        if failed is not None:
-            raise Malformed("content_not_decrypted", "altered, cut short, or encrypted to another key") from failed
-        if commitment is not None and found.compute() != commitment:
-            raise Malformed("content_not_committed", "not the content that the ledger was told of")
+        _decrypt(source, file, key, size_max=size_max, commitment=commitment)
+
+
+def check_content(source: Readable, key: DocumentKey, *, size_max: int, commitment: bytes) -> None:
+    """That a stream decrypts to what was committed to; the plain content goes nowhere. Raises as ``decrypt_to``."""
+    _decrypt(source, _Nowhere(), key, size_max=size_max, commitment=commitment)
+
+
+def _decrypt(source: Readable, target: Writable, key: DocumentKey, *, size_max: int, commitment: bytes | None) -> None:
+    found = Commitment(derive_salt(key))
+    reader, writer = _Source(source), _Target(target, found, size_max=size_max)
+    failed: Exception | None = None
+    try:
+        pyrage.decrypt_io(reader, writer, [pyrage.x25519.Identity.from_str(format_identity(key))])
+    except (pyrage.DecryptError, OSError) as error:
+        failed = error
+    _raise_first(reader.failed, writer.failed)
+    if failed is not None:
+        raise Malformed("content_not_decrypted", "altered, cut short, or encrypted to another key") from failed
+    if commitment is not None and found.compute() != commitment:
+        raise Malformed("content_not_committed", "not the content that the ledger was told of")
 
 
 class PieceReader:
@@ -111,6 +120,13 @@ class ProgressReader:
         self._given += len(piece)
         self._report(self._given)
         return piece
+
+
+class _Nowhere:
+    """Takes everything and keeps nothing."""
+
+    def write(self, data: bytes, /) -> int:
+        return len(data)
 
 
 class _Source:

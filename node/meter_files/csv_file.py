@@ -96,7 +96,7 @@ def _read_header(file: MeterFile, wanted: Sequence[str]) -> _Header:
 
 
 def _make_channel(source: str, column: str, interval_s: int) -> ChannelId:
-    """``production_wh`` belongs to the file's one point, ``barn_production_wh`` to ``barn``; ``barn`` has no direction."""
+    """``production_wh`` is of the file's one point, ``barn_production_wh`` of ``barn``; ``barn`` has no direction."""
     name = column.removesuffix(ENERGY_END)
     for direction in Channel:
         if name == direction.value:

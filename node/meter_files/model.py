@@ -17,7 +17,7 @@ from contracts_native.sites import INSTANT_MS_MAX
 from node.errors import LocalError
 from node.meter_files.quantities import PICO_PER_WH
 
-FILE_BYTES_MAX: Final = 512 * 1024 * 1024  # a year of telegrams, one every ten seconds, is not more
+FILE_BYTES_MAX: Final = 512 * 1024 * 1024  # about a week of telegrams, one a second
 CHANNELS_MAX: Final = 10_000
 STRETCHES_MAX: Final = 200_000  # unbroken stretches of a channel: about 25 MB
 VALUES_MAX: Final = 4_000_000  # what is held at once for submission: about 800 MB

@@ -17,7 +17,7 @@ from node.meter_files.model import ChannelData, IntervalValue, MeterFileError, R
 
 DAY_MS: Final = DAY_S * 1_000
 LATE_MS_MAX: Final = 10_000  # DSMR 4 sends every ten seconds: the first telegram of an interval is at most so late
-_WORST_FIRST: Final = (Flag.SUBSTITUTED, Flag.ESTIMATED, Flag.MEASURED)
+WORST_FIRST: Final = (Flag.SUBSTITUTED, Flag.ESTIMATED, Flag.MEASURED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _add_up(values: Iterable[IntervalValue], length_ms: int) -> Iterator[Interva
         if value.end_ms == parts[0].start_ms + length_ms:
             flags = {part.flag for part in parts}
             total_wh = sum(part.wh or 0 for part in parts)
-            flag = next(flag for flag in _WORST_FIRST if flag in flags)
+            flag = next(flag for flag in WORST_FIRST if flag in flags)
             yield IntervalValue(parts[0].start_ms, length_ms // 1_000, total_wh, flag)
             parts = []
 

@@ -8,7 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from node.queries import audit, certificates, chain, credits, energy, participants, readings, sites, trace
+from node.queries import (
+    audit,
+    certificates,
+    chain,
+    credits,
+    documents,
+    energy,
+    lists,
+    mix,
+    offers,
+    participants,
+    readings,
+    sites,
+    trace,
+    trace_lot,
+)
 from node.queries.view import JsonObject
 
 QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
@@ -18,6 +33,7 @@ QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
     audit.chain_audit,
     participants.participant_get,
     participants.participant_list,
+    documents.participant_encryption_key,
     sites.site_get,
     sites.site_list,
     sites.meter_get,
@@ -28,6 +44,9 @@ QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
     energy.lot_get,
     energy.claim_get,
     energy.claim_list,
+    mix.energy_residual_mix,
+    offers.offer_get,
+    offers.offer_list,
     credits.credit_balance,
     credits.redemption_list,
     credits.escrow_get,
@@ -35,9 +54,13 @@ QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
     credits.bill_get,
     credits.bill_list,
     credits.bill_dues,
+    documents.document_get,
+    documents.document_list,
     trace.trace_source,
     trace.trace_holder,
-    trace.trace_lot,
+    trace_lot.trace_lot,
+    lists.lot_list,
+    lists.movement_list,
     chain.proof_transaction,
     chain.proof_state,
     certificates.certificate_get,

@@ -178,6 +178,7 @@ def _read_height(view: View, height: int | None) -> int:
 
 
 def _get_block(view: View, height: int) -> Block:
+    chain_store.check_kept(view.reader, height)
     block = chain_store.find_block(view.reader, height)
     assert block is not None, "a height up to the head has a block"
     return block

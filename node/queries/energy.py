@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Final, cast
 
-from contracts_native.claims import CLAIMS, Claim, ClaimStatus
+from contracts_native.claims import CLAIMS, IMPAIRMENTS, Claim, ClaimStatus, get_lost_wh
 from contracts_native.lots import Lot, get_slices_at
 from contracts_native.sites import Technology
 from contracts_native.slices import Slice, SliceStatus
@@ -41,7 +41,7 @@ from node.queries.view import (
 
 EXPIRED_DAYS_READ_MAX: Final = 50_000  # meters' days whose lots are past their lifetime
 _DAY, _METER, _NUMBER = 4, 16, 8
-_CURSOR_BYTES: Final = _DAY + _METER + 2 * _NUMBER  # day, meter, start of the lot, first Wh of the slice
+_CURSOR_BYTES: Final = _DAY + _METER + 3 * _NUMBER  # day, meter, start of the lot, its version, first Wh of the slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,26 @@ def lot_get(view: View, *, lot: str) -> JsonObject:
 
 
 def claim_get(view: View, *, claim: str) -> JsonObject:
-    """A claim with its slices. Raises ``NotFound`` (``claim_not_found``)."""
+    """A claim with its slices, and what it lost of each. Raises ``NotFound`` (``claim_not_found``).
+
+    ``lost_wh`` no longer counts, since the energy or the consumption was corrected; ``replaced_wh`` of it was made good
+    by other claims.
+    """
     claim_id = read_id(claim, name="claim")
     found = CLAIMS.find(view.state, claim_id)
     if found is None:
         raise NotFound("claim_not_found", claim)
+    lost_wh = get_lost_wh(view.state, claim_id, found)
+    impairment = IMPAIRMENTS.find(view.state, claim_id)
     slices: list[Json] = [
-        {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh} for ref in found.slices
+        {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
+        for ref, lost in zip(found.slices, lost_wh, strict=True)
     ]
-    return {**_show_claim((claim_id, found)), "slices": slices}
+    sums: JsonObject = {
+        "lost_wh": sum(lost_wh),
+        "replaced_wh": 0 if impairment is None else impairment.replaced_wh,
+    }
+    return {**_show_claim((claim_id, found)), **sums, "slices": slices}
 
 
 def claim_list(
@@ -214,16 +225,19 @@ def _iterate_slices(
             start_ms = day * DAY_MS + hour * HOUR_MS
             within = Period(max(start_ms, period.start_ms), min(start_ms + HOUR_MS, period.end_ms))
             for one in _list_slices(view, holder, meter, within, time_ms=time_ms):
-                numbers = one.lot.start_ms.to_bytes(_NUMBER, "big") + one.slice.first_wh.to_bytes(_NUMBER, "big")
-                key = day.to_bytes(_DAY, "big") + meter + numbers
+                numbers = (one.lot.start_ms, one.lot.lot.version, one.slice.first_wh)
+                key = (
+                    day.to_bytes(_DAY, "big") + meter + b"".join(number.to_bytes(_NUMBER, "big") for number in numbers)
+                )
                 if past is None or key > past:
                     yield key, one
 
 
 def _list_slices(view: View, holder: Address, meter: bytes, period: Period, *, time_ms: int) -> list[HeldSlice]:
+    lots = list(iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms))
     return [
         HeldSlice(lot, one)
-        for lot in iterate_lots(view.state, meter, from_ms=period.start_ms, until_ms=period.end_ms)
+        for lot in sorted(lots, key=lambda lot: (lot.start_ms, lot.lot.version))
         for one in get_slices_at(view.state, lot.lot, time_ms=time_ms)
         if one.holder == holder
     ]

@@ -50,7 +50,7 @@ def get_known_lot(view: View, lot: LotId) -> Lot:
 
 
 def iterate_lots(state: State, meter: bytes, *, from_ms: int, until_ms: int) -> Iterator[Lot]:
-    """The lots of a meter that start in [``from_ms``, ``until_ms``): in the order of time, then those of corrections."""
+    """The lots of a meter that start in [``from_ms``, ``until_ms``): those of reports, then of corrections."""
     found = MINTS.find_floor(state, meter, from_ms) or MINTS.find_above(state, meter, from_ms)
     while found is not None and found[1].start_ms < until_ms:
         yield from _iterate_mint(meter, found[1], from_ms, until_ms)

@@ -5,16 +5,23 @@ Owns the answers of ``participant_get`` and ``participant_list``.
 
 from __future__ import annotations
 
+from contracts_native.kyc import KYC_RECORDS
 from contracts_native.participants import PARTICIPANTS, Participant, Role
+from ledger.fields import to_json
 from ledger.primitives import Address, format_address, parse_address
 from node.queries.errors import NotFound
 from node.queries.view import LIMIT_DEFAULT, JsonObject, Limit, View, make_page, merge_json, scan_objects
 
 
 def participant_get(view: View, *, participant: str) -> JsonObject:
-    """A participant: key in force, roles, registrar, KYC status. Raises ``NotFound``."""
+    """A participant: key in force, roles, registrar, KYC status. Raises ``NotFound``.
+
+    ``kyc_record``: the decision in force, and the document version that it was made on.
+    """
     address = parse_address(participant)
-    return _show((address, get_known_participant(view, address)))
+    shown = _show((address, get_known_participant(view, address)))
+    record = KYC_RECORDS.find(view.state, address)
+    return {**shown, "kyc_record": None if record is None else to_json(record)}
 
 
 def participant_list(

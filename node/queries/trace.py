@@ -1,76 +1,51 @@
 """The questions that the ledger is for: who bought the output of this source, and where did this buyer's come from.
 
-Owns the answers of ``trace_source``, ``trace_holder`` and ``trace_lot``. The first two are read from the index
-(node/index.py), whose grain is the hour: a period is widened to whole hours, and the answer says which.
+Owns the answers of ``trace_source`` and ``trace_holder``. Both are read from the index (node/index.py), whose grain is
+the hour: a period is widened to whole hours, and the answer says which. Sums are always of everything; rows come in
+pages.
 """
 
 from __future__ import annotations
 
+import enum
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Final, cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-from contracts_native.batteries import Source, list_sources
-from contracts_native.claims import (
-    SCORE_SCALE,
-    ClaimImpaired,
-    EnergyClaimed,
-    compute_matching_score,
-    get_claim,
-    get_lost_wh,
-)
-from contracts_native.lots import (
-    FIRST_VERSION,
-    WITHDRAWALS,
-    EnergyMoved,
-    EnergyReleased,
-    EnergyReserved,
-    EnergyWithdrawn,
-    Lot,
-    LotId,
-    LotWithdrawn,
-    find_latest_lot,
-    find_lot,
-    get_lot,
-)
-from contracts_native.meters import Channel, find_channel
-from contracts_native.readings import CORRECTIONS, IntervalState, find_report_at
-from contracts_native.slices import make_first_slices
-from contracts_native.storage import EnergyCharged
+from contracts_native.sites import Technology
 from ledger.errors import Malformed, Rejected
-from ledger.fields import Json, to_json
-from ledger.primitives import Address, Hash, format_address, parse_address
-from ledger.receipt import to_json as event_to_json
+from ledger.fields import Json
+from ledger.primitives import ADDRESS_BYTES, Address, format_address, parse_address
 from node import index
-from node.chain_store import TransactionPlace, find_transaction_place, get_header
-from node.index import DAY_MS, HOUR_MS, Holding, Hours, Movement
-from node.queries.chain import read_receipt
-from node.queries.energy import show_lot, show_slices
-from node.queries.lot_ids import format_lot_id, get_known_lot, parse_lot_id
+from node.index import DAY_MS, HOUR_MS, HOURS, Holding
+from node.queries.consumption import show_consumption
 from node.queries.participants import get_known_participant
-from node.queries.readings import iterate_intervals
-from node.queries.sites import get_known_meter, get_known_site, list_meters, list_sites
-from node.queries.view import JsonObject, Limit, Period, TimeMs, View, make_page, read_cursor, read_id
+from node.queries.sites import get_known_meter, get_known_site
+from node.queries.sources import ChosenMeter, SourceFilter, choose_meter, choose_meters, read_filter
+from node.queries.view import (
+    LIMIT_MAX,
+    JsonObject,
+    Limit,
+    Period,
+    TimeMs,
+    View,
+    make_page,
+    read_cursor,
+)
 from node.queries.view import read_period_in_hours as read_period
 
-HOLDINGS_READ_MAX: Final = 50_000  # of a source: a year of a plant with 130 buyers
-METER_DAYS_SHOWN_MAX: Final = 5_000  # of a holder, each up to 24 rows: a year of thirteen plants
-INTERVALS_READ_MAX: Final = 200_000  # of a holder's consumption: a year of five meters
-MOVEMENTS_LIMIT: Final = 100  # each reads the receipts of a block
-_PLACE: Final = 8  # bytes of a height in a cursor; 4 more for the position
-PER_MILLE: Final = 1_000
-MOVEMENTS: Final = (
-    EnergyMoved,
-    EnergyClaimed,
-    EnergyReserved,
-    EnergyReleased,
-    EnergyCharged,
-    EnergyWithdrawn,
-    LotWithdrawn,
-    ClaimImpaired,
-)
+HOLDINGS_READ_MAX: Final = 50_000  # a year of a plant with 130 buyers, or of a buyer of 130 plants
+_NUMBER: Final = 8  # bytes in a cursor
+_WH_MOST: Final = 2 ** (8 * _NUMBER) - 1
+_DAY: Final = 4
+
+
+class RowsBy(enum.StrEnum):
+    """What the rows of a source are."""
+
+    HOLDER = "holder"
+    HOUR = "hour"
 
 
 @dataclass(slots=True)
@@ -108,18 +83,39 @@ class _Sums:
 
 @dataclass(slots=True)
 class _Fates:
-    """What became of what a source metered, in Wh; ``withdrawn``: of what was minted."""
+    """What became of what a source metered, in Wh; ``taken_back``: of what was minted."""
 
     metered: int = 0
     minted: int = 0
     quarantined: int = 0
     not_minted: int = 0
-    withdrawn: int = 0
+    taken_back: int = 0
+
+    def add(self, day: index.SourceDay, hours: slice) -> None:
+        self.metered += sum(day.metered[hours])
+        self.minted += sum(day.minted[hours])
+        self.quarantined += sum(day.quarantined[hours])
+        self.not_minted += sum(day.not_minted[hours])
+        self.taken_back += sum(day.withdrawn[hours])
+
+    def holds(self, rows_wh: int) -> bool:
+        """Whether metered = minted − taken back + quarantined + not minted, and minted = Σ rows."""
+        accounted_wh = self.minted - self.taken_back + self.quarantined + self.not_minted
+        return self.metered == accounted_wh and self.minted == rows_wh
+
+    def to_json(self) -> JsonObject:
+        return {
+            "metered_wh": self.metered,
+            "minted_wh": self.minted,
+            "quarantined_wh": self.quarantined,
+            "not_minted_wh": self.not_minted,
+            "taken_back_wh": self.taken_back,
+        }
 
 
 @dataclass(slots=True)
 class _Source:
-    """What a holder has of one meter."""
+    """What a holder has of one meter; ``hours`` of one page."""
 
     sums: _Sums = field(default_factory=_Sums)
     hours: list[Json] = field(default_factory=list)
@@ -130,165 +126,134 @@ def trace_source(
     *,
     site: str | None = None,
     meter: str | None = None,
+    zone: str | None = None,
+    technology: Technology | None = None,
     from_ms: TimeMs | None = None,
     until_ms: TimeMs | None = None,
+    by: RowsBy = RowsBy.HOLDER,
+    limit: Limit = LIMIT_MAX,
+    cursor: str | None = None,
 ) -> JsonObject:
-    """Who has the output of a site or a meter: every holder and beneficiary, and that the sums are complete.
+    """Who has the output of a meter, a site, a grid zone or a technology, and that the sums are complete.
 
-    ``holds`` says that metered = minted − taken back + quarantined + not minted and that minted = Σ rows. The period
-    is widened to whole hours. ``held_wh`` is active, reserved or past its lifetime; ``taken_back_wh`` are lots that
-    were withdrawn, used or not. Raises ``NotFound``, or ``Rejected`` (``period_too_long``).
+    ``rows``: every holder and beneficiary, the largest first; with ``by`` = ``hour``, every hour instead. ``holds``
+    says that metered = minted − taken back + quarantined + not minted and that minted = Σ rows of all pages. The
+    period is widened to whole hours. ``held_wh`` is active, reserved or past its lifetime; ``taken_back_wh`` are lots
+    that were withdrawn, used or not. A zone counts for the time in which a site was in it. Raises ``NotFound``, or
+    ``Rejected`` (``period_too_long``, ``sites_too_many``).
     """
-    meters = _read_source(view, site, meter)
+    wanted = read_filter(site, meter, zone, technology)
+    if wanted.is_open:
+        raise Malformed("parameters_conflict", "give site, meter, zone or technology")
     period = read_period(from_ms, until_ms)
-    rows: defaultdict[Address, _Sums] = defaultdict(_Sums)
-    fates = _Fates()
-    holdings_left = HOLDINGS_READ_MAX
-    for one in meters:
-        holdings_left = _add_holdings(view, one, period, rows, holdings_left)
-        _add_fates(view, one, period, fates)
-    accounted_wh = fates.minted - fates.withdrawn + fates.quarantined + fates.not_minted
-    total = _sum_all(rows.values())
-    ranked = sorted(rows.items(), key=lambda row: (-row[1].wh, row[0]))
+    chosen = choose_meters(view, wanted, period)
+    holders, fates = _sum_by_holder(view, chosen)
+    total = _sum_all(holders.values())
+    if by is RowsBy.HOLDER:
+        page = make_page(_rank_holders(holders, cursor), limit, lambda row: _show_holder(view, *row))
+    else:
+        page = make_page(_iterate_hours(view, chosen, cursor), limit, lambda row: row)
     return {
         "site": site,
         "meter": meter,
-        "meters": [one.hex() for one in meters],
+        "zone": zone,
+        "technology": None if technology is None else technology.value,
+        "meters": [one.meter.hex() for one in chosen],
         **period.to_json(),
-        "metered_wh": fates.metered,
-        "minted_wh": fates.minted,
-        "quarantined_wh": fates.quarantined,
-        "not_minted_wh": fates.not_minted,
-        "taken_back_wh": fates.withdrawn,
+        **fates.to_json(),
         **total.to_json(),
-        "holds": fates.metered == accounted_wh and fates.minted == total.wh,
-        "rows": [{**_show_participant(view, address), **sums.to_json()} for address, sums in ranked],
+        "holds": fates.holds(total.wh),
+        **page.to_json("rows"),
     }
 
 
 def trace_holder(
-    view: View, *, participant: str, from_ms: TimeMs | None = None, until_ms: TimeMs | None = None
+    view: View,
+    *,
+    participant: str,
+    site: str | None = None,
+    meter: str | None = None,
+    zone: str | None = None,
+    technology: Technology | None = None,
+    from_ms: TimeMs | None = None,
+    until_ms: TimeMs | None = None,
+    limit: Limit = LIMIT_MAX,
+    cursor: str | None = None,
 ) -> JsonObject:
     """Where a participant's energy came from, by source and hour, and how well claims match its consumption.
 
-    The period is widened to whole hours. Raises ``NotFound``, or ``Rejected`` (``period_too_long``).
+    Only of a site, a meter, a zone or a technology if one is given. The sums are of the whole period, which is
+    widened to whole hours; ``hours`` are those of ``limit`` days of meters, and ``next_cursor`` leads on. Raises
+    ``NotFound``, or ``Rejected`` (``period_too_long``).
     """
     address = parse_address(participant)
     get_known_participant(view, address)
+    wanted = read_filter(site, meter, zone, technology)
     period = read_period(from_ms, until_ms)
-    sources = _collect_sources(view, address, period)
+    sources, next_cursor = _collect_sources(view, address, wanted, period, limit=limit, cursor=cursor)
     total = _sum_all(one.sums for one in sources.values())
     return {
         **_show_participant(view, address),
         **period.to_json(),
         **total.to_json(),
-        "sources": [_show_source(view, meter, one) for meter, one in sources.items()],
-        "consumption": _show_consumption(view, address, period),
-    }
-
-
-def trace_lot(view: View, *, lot: str, limit: Limit = MOVEMENTS_LIMIT, cursor: str | None = None) -> JsonObject:
-    """What happened to a lot: its mint, each movement and use with its transaction, and the slices that it has now.
-
-    ``sources``: for a lot that left a storage, the charges behind it with the lots that went in. ``predecessor`` and
-    ``successor``: the lots of other versions, where the interval was corrected.
-    A page reads ``limit`` transactions (at most 100) that touched the meter's day; not each of them touched this lot.
-    """
-    lot_id = parse_lot_id(lot)
-    found = get_known_lot(view, lot_id)
-    tx_id = _get_minting_transaction(view, lot_id)
-    first: list[Json] = [
-        {"holder": format_address(one.holder), "first_wh": one.first_wh, "end_wh": one.end_wh}
-        for one in make_first_slices(found.wh, found.shares)
-    ]
-    movements, next_cursor = _list_movements(view, lot_id, min(limit, MOVEMENTS_LIMIT), cursor)
-    return {
-        **show_lot(found),
-        **_show_history(view, found),
-        "mint": {**_show_transaction(view, tx_id), "slices": first},
-        "sources": [_show_lot_source(view, source) for source in list_sources(view.state, lot_id)],
-        "movements": movements,
-        "slices": show_slices(view, found),
+        "sources": [_show_source(view, meter_id, one) for meter_id, one in sources.items()],
+        "consumption": show_consumption(view, address, period),
         "next_cursor": next_cursor,
     }
 
 
-def _get_minting_transaction(view: View, lot: LotId) -> Hash:
-    if lot.version > FIRST_VERSION:
-        return CORRECTIONS.get(view.state, lot.meter, Channel.PRODUCTION, lot.start_ms, lot.version).tx_id
-    report = find_report_at(view.state, lot.meter, Channel.PRODUCTION, lot.start_ms)
-    assert report is not None, "what was minted was reported"
-    return report.tx_id
+def _sum_by_holder(view: View, chosen: Sequence[ChosenMeter]) -> tuple[dict[Address, _Sums], _Fates]:
+    holders: defaultdict[Address, _Sums] = defaultdict(_Sums)
+    fates = _Fates()
+    holdings_left = HOLDINGS_READ_MAX
+    for one in chosen:
+        for period in one.periods:
+            days = _get_days(period)
+            for day, holder, holding in index.scan_source(view.reader, one.meter, days):
+                if holdings_left == 0:
+                    raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} daily entries")
+                holdings_left -= 1
+                sums = _sum_holding(holding, _get_hours(day, period))
+                if sums.wh:
+                    holders[holder].add(sums)
+            for day, source_day in index.scan_source_days(view.reader, one.meter, days):
+                fates.add(source_day, _get_hours(day, period))
+    return holders, fates
 
 
-def _show_history(view: View, lot: Lot) -> JsonObject:
-    """Where a lot stands among the versions of its interval, and why it was withdrawn."""
-    lot_id = lot.lot
-    withdrawal = WITHDRAWALS.find(view.state, lot_id.meter, lot_id.start_ms, lot_id.version)
-    latest = find_latest_lot(view.state, lot_id.meter, lot_id.start_ms)
-    successor = None
-    while latest is not None and latest.lot.version > lot_id.version:
-        successor = latest.lot
-        latest = find_lot(view.state, replace(lot_id, version=latest.predecessor)) if latest.predecessor else None
-    return {
-        "predecessor": format_lot_id(replace(lot_id, version=lot.predecessor)) if lot.predecessor else None,
-        "successor": None if successor is None else format_lot_id(successor),
-        "withdrawal": None if withdrawal is None else to_json(withdrawal),
-    }
+def _rank_holders(holders: dict[Address, _Sums], cursor: str | None) -> Iterator[tuple[bytes, tuple[Address, _Sums]]]:
+    """The largest first, past the cursor."""
+    past = read_cursor(cursor, length=_NUMBER + ADDRESS_BYTES)
+    ranked = sorted(
+        ((_WH_MOST - sums.wh).to_bytes(_NUMBER, "big") + holder, holder) for holder, sums in holders.items()
+    )
+    return ((key, (holder, holders[holder])) for key, holder in ranked if past is None or key > past)
 
 
-def _show_lot_source(view: View, source: Source) -> JsonObject:
-    """A charge behind a lot, with the slices that went into the storage then."""
-    claim = get_claim(view.state, source.charge)
-    lost_wh = get_lost_wh(view.state, source.charge, claim)
-    slices: list[Json] = []
-    for ref, lost in zip(claim.slices, lost_wh, strict=True):
-        lot = get_lot(view.state, ref.lot)
-        if lot.end_ms <= source.end_ms < lot.end_ms + HOUR_MS:
-            range_wh: JsonObject = {"first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
-            slices.append({**show_lot(lot), **range_wh})
-    charged: JsonObject = {
-        "charge": source.charge.hex(),
-        "status": claim.status.value,
-        "charged_until_ms": source.end_ms,
-    }
-    return {**charged, "wh": source.wh, "charged_with": slices}
+def _show_holder(view: View, holder: Address, sums: _Sums) -> JsonObject:
+    return {**_show_participant(view, holder), **sums.to_json()}
 
 
-def _read_source(view: View, site: str | None, meter: str | None) -> list[bytes]:
-    if (site is None) == (meter is None):
-        raise Malformed("parameters_conflict", "give site or meter")
-    if meter is not None:
-        meter_id = read_id(meter, name="meter")
-        get_known_meter(view, meter_id)
-        return [meter_id]
-    site_id = read_id(site or "", name="site")
-    get_known_site(view, site_id)
-    return list_meters(view, site_id)
-
-
-def _add_holdings(
-    view: View, meter: bytes, period: Period, rows: defaultdict[Address, _Sums], holdings_left: int
-) -> int:
-    """Add what each holder has of a meter; the answer is how many more entries may be read."""
-    for day, holder, holding in index.scan_source(view.reader, meter, _get_days(period)):
-        if holdings_left == 0:
-            raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} daily entries")
-        holdings_left -= 1
-        within = _list_hours(day, period)
-        sums = _sum_holding(holding, slice(within.start, within.stop))
-        if sums.wh:
-            rows[holder].add(sums)
-    return holdings_left
-
-
-def _add_fates(view: View, meter: bytes, period: Period, fates: _Fates) -> None:
-    for day, one in index.scan_source_days(view.reader, meter, _get_days(period)):
-        fates.metered += _sum_hours(day, one.metered, period)
-        fates.minted += _sum_hours(day, one.minted, period)
-        fates.quarantined += _sum_hours(day, one.quarantined, period)
-        fates.not_minted += _sum_hours(day, one.not_minted, period)
-        fates.withdrawn += _sum_hours(day, one.withdrawn, period)
+def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None) -> Iterator[tuple[bytes, JsonObject]]:
+    """What became of each hour in which something was metered, past the cursor, in order of time."""
+    past = read_cursor(cursor, length=_NUMBER)
+    first_ms = 0 if past is None else int.from_bytes(past, "big") + HOUR_MS
+    fates: defaultdict[int, _Fates] = defaultdict(_Fates)
+    sums: defaultdict[int, _Sums] = defaultdict(_Sums)
+    for one in chosen:
+        for period in one.periods:
+            if period.end_ms <= first_ms:
+                continue
+            rest = Period(max(first_ms, period.start_ms), period.end_ms)
+            for day, source_day in index.scan_source_days(view.reader, one.meter, _get_days(rest)):
+                for hour, at in _split_hours(day, rest):
+                    fates[hour].add(source_day, at)
+            for day, _, holding in index.scan_source(view.reader, one.meter, _get_days(rest)):
+                for hour, at in _split_hours(day, rest):
+                    sums[hour].add(_sum_holding(holding, at))
+    for hour in sorted(hour for hour, one in fates.items() if one.metered or one.minted):
+        row = {**fates[hour].to_json(), **sums[hour].to_json(), "holds": fates[hour].holds(sums[hour].wh)}
+        yield hour.to_bytes(_NUMBER, "big"), {"start_ms": hour, **row}
 
 
 def _sum_holding(holding: Holding, hours: slice) -> _Sums:
@@ -308,18 +273,56 @@ def _sum_all(parts: Iterable[_Sums]) -> _Sums:
     return total
 
 
-def _collect_sources(view: View, holder: Address, period: Period) -> dict[bytes, _Source]:
+def _collect_sources(
+    view: View, holder: Address, wanted: SourceFilter, period: Period, *, limit: int, cursor: str | None
+) -> tuple[dict[bytes, _Source], str | None]:
+    """(What a holder has of each meter, with the hours of one page; the cursor of the next page)."""
+    past = read_cursor(cursor, length=_DAY + index.METER_BYTES)
     sources: defaultdict[bytes, _Source] = defaultdict(_Source)
+    known: dict[bytes, ChosenMeter | None] = {}
+    shown, last, next_cursor = 0, b"", None
     for count, (day, meter, holding) in enumerate(index.scan_holder(view.reader, holder, _get_days(period))):
-        if count == METER_DAYS_SHOWN_MAX:
-            raise Rejected("period_too_long", f"more than {METER_DAYS_SHOWN_MAX} days of sources")
-        for hour in _list_hours(day, period):
-            one = _sum_holding(holding, slice(hour, hour + 1))
-            if one.wh:
-                source = sources[meter]
-                source.sums.add(one)
-                source.hours.append({"start_ms": day * DAY_MS + hour * HOUR_MS, **one.to_json()})
-    return dict(sources)
+        if count == HOLDINGS_READ_MAX:
+            raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} days of sources")
+        if meter not in known:
+            known[meter] = choose_meter(view, wanted, meter, period)
+        chosen = known[meter]
+        whole = _Sums() if chosen is None else _sum_within(day, holding, chosen)
+        if chosen is None or not whole.wh:
+            continue
+        sources[meter].sums.add(whole)
+        key = day.to_bytes(_DAY, "big") + meter
+        if past is not None and key <= past:
+            continue
+        if shown < limit:
+            shown, last = shown + 1, key
+            sources[meter].hours += _show_hours(day, holding, chosen)
+        else:
+            next_cursor = last.hex()
+    return dict(sources), next_cursor
+
+
+def _sum_within(day: int, holding: Holding, chosen: ChosenMeter) -> _Sums:
+    return _sum_all(_sum_holding(holding, _get_hours(day, period)) for period in chosen.periods)
+
+
+def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Json]:
+    """A row for each hour of a day in which a holder has something."""
+    # Spelled out: a year of one source is 8,760 of these.
+    totals = holding.sum_by_hour()
+    for period in chosen.periods:
+        within = _get_hours(day, period)
+        for hour in range(within.start, within.stop):
+            if totals[hour]:
+                yield {
+                    "start_ms": day * DAY_MS + hour * HOUR_MS,
+                    "wh": totals[hour],
+                    "held_wh": holding.held[hour] + holding.reserved[hour],
+                    "claimed_wh": holding.claimed[hour],
+                    "impaired_wh": holding.impaired[hour],
+                    "charged_wh": holding.charged[hour],
+                    "withdrawn_wh": holding.withdrawn[hour],
+                }
 
 
 def _show_source(view: View, meter: bytes, source: _Source) -> JsonObject:
@@ -336,67 +339,6 @@ def _show_source(view: View, meter: bytes, source: _Source) -> JsonObject:
     }
 
 
-def _show_consumption(view: View, owner: Address, period: Period) -> JsonObject:
-    """What the holder's own meters recorded, what hourly claims cover of it, and the score of that."""
-    meters = [
-        meter
-        for site in list_sites(view, owner)
-        for meter in list_meters(view, site)
-        if find_channel(get_known_meter(view, meter), Channel.CONSUMPTION) is not None
-    ]
-    intervals = (one for meter in meters for one in iterate_intervals(view, meter, Channel.CONSUMPTION, period))
-    hours: defaultdict[int, _Sums] = defaultdict(_Sums)  # held: consumed
-    for count, one in enumerate(intervals):
-        if count == INTERVALS_READ_MAX:
-            raise Rejected("period_too_long", f"more than {INTERVALS_READ_MAX} consumption intervals")
-        if one.fact.state is IntervalState.RECORDED:
-            sums = hours[one.fact.start_ms - one.fact.start_ms % HOUR_MS]
-            sums.held += one.fact.wh
-            sums.claimed += one.claimed_wh
-    consumed_wh = sum(sums.held for sums in hours.values())
-    score = compute_matching_score([one.held for one in hours.values()], [one.claimed for one in hours.values()])
-    return {
-        "meters": [meter.hex() for meter in meters],
-        "consumed_wh": consumed_wh,
-        "claimed_hourly_wh": sum(sums.claimed for sums in hours.values()),
-        "matching_score_per_mille": score * PER_MILLE // SCORE_SCALE if consumed_wh else None,
-        "hours": [
-            {"start_ms": start_ms, "consumed_wh": sums.held, "claimed_wh": sums.claimed}
-            for start_ms, sums in sorted(hours.items())
-        ],
-    }
-
-
-def _list_movements(view: View, lot: LotId, limit: int, cursor: str | None) -> tuple[list[Json], str | None]:
-    past = read_cursor(cursor, length=_PLACE + 4)
-    after = None
-    if past is not None:
-        after = Movement(int.from_bytes(past[:_PLACE], "big"), int.from_bytes(past[_PLACE:], "big"))
-    places = index.scan_movements(view.reader, lot.meter, lot.start_ms // DAY_MS, after=after)
-    rows = (
-        (place.height.to_bytes(_PLACE, "big") + place.index.to_bytes(4, "big"), place)
-        for place in islice(places, limit + 1)
-    )
-    page = make_page(rows, limit, lambda place: list(_show_movements(view, lot, place)))
-    return [movement for shown in page.items if isinstance(shown, list) for movement in shown], page.next_cursor
-
-
-def _show_movements(view: View, lot: LotId, place: Movement) -> Iterator[JsonObject]:
-    receipt = read_receipt(view, TransactionPlace(place.height, place.index))
-    for one in receipt.events:
-        if isinstance(one, MOVEMENTS) and one.lot == lot:
-            shown = cast(JsonObject, event_to_json(one))
-            del shown["lot"]
-            yield {"event": one.name, **_show_transaction(view, receipt.tx_id), **shown}
-
-
-def _show_transaction(view: View, tx_id: Hash) -> JsonObject:
-    place = find_transaction_place(view.reader, tx_id)
-    assert place is not None, "what happened is committed"
-    time_ms = get_header(view.reader, place.height).time_ms
-    return {"tx_id": tx_id.hex(), "height": place.height, "index": place.index, "time_ms": time_ms}
-
-
 def _show_participant(view: View, address: Address) -> JsonObject:
     return {"participant": format_address(address), "label": get_known_participant(view, address).label}
 
@@ -405,13 +347,15 @@ def _get_days(period: Period) -> range:
     return index.get_days(period.start_ms, period.end_ms)
 
 
-def _list_hours(day: int, period: Period) -> range:
-    """The hours of a day that lie within a period of whole hours."""
+def _get_hours(day: int, period: Period) -> slice:
+    """The hours of a day that lie within a period of whole hours, as places in ``Hours``; perhaps none."""
     start_ms = day * DAY_MS
     first = max(0, (period.start_ms - start_ms) // HOUR_MS)
-    return range(first, min(index.HOURS, (period.end_ms - start_ms) // HOUR_MS))
+    return slice(first, max(first, min(HOURS, (period.end_ms - start_ms) // HOUR_MS)))
 
 
-def _sum_hours(day: int, hours: Hours, period: Period) -> int:
-    within = _list_hours(day, period)
-    return sum(hours[within.start : within.stop])
+def _split_hours(day: int, period: Period) -> Iterator[tuple[int, slice]]:
+    """(Start in ms, place in ``Hours``) of each hour of a day within a period."""
+    within = _get_hours(day, period)
+    for hour in range(within.start, within.stop):
+        yield day * DAY_MS + hour * HOUR_MS, slice(hour, hour + 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.consensus.mutants import MUTANTS, Mutant
-from tests.simulator.arena import fast_signatures
+from tests.simulator.copies import fast_signatures
 from tests.simulator.directed import list_scenarios
 from tests.simulator.minimise import find_failure
 

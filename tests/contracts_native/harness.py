@@ -16,11 +16,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from contracts_native.batteries import STORED, WAITING, list_sources
 from contracts_native.claims import CLAIMS, get_lost_wh
 from contracts_native.lots import MINTS, REISSUES, Lot, LotId, get_lot, get_slices, is_withdrawn
 from contracts_native.matching import CLAIMED, CLAIMS_ON
 from contracts_native.meters import METERS, Channel, ChannelSpec, RegisterMeter, compute_meter_id
-from contracts_native.participants import PARTICIPANTS, Role, get_participant
+from contracts_native.participants import FreezeParticipant, Role
 from contracts_native.readings import (
     REPORTS,
     Flag,
@@ -32,7 +33,7 @@ from contracts_native.readings import (
     list_facts,
     make_report_message,
 )
-from contracts_native.sites import RegisterSite, Technology, get_site
+from contracts_native.sites import PER_MILLE, RegisterSite, Technology, get_site
 from contracts_native.slices import SliceStatus, is_partition
 from contracts_native.table import load_table
 from ledger.errors import Rejected
@@ -251,10 +252,8 @@ class World:
         return report
 
     def freeze(self, person: Person) -> None:
-        """As an auditor would."""
-        frozen = replace(get_participant(self.state, person.address), is_frozen=True)
-        PARTICIPANTS.put(self.state, person.address, value=frozen)
-        self.commit()
+        """As the auditor does."""
+        self.apply(FreezeParticipant(person.address, "under suspicion"), by=AUDITOR)
 
 
 class SigningMeter:
@@ -305,20 +304,13 @@ class SigningMeter:
             self._registers_wh[channel] = report.register_end_wh
         return self.sign(report)
 
+    def skip_to(self, sequence: int) -> None:
+        """Go on with the sequence number after this one."""
+        self._sequences = dict.fromkeys(Channel, sequence)
+
     def sign(self, report: Report) -> Report:
         """The report with this meter's signature, whatever it says: also for reports that must be refused."""
-        message = make_report_message(
-            self.chain_id,
-            meter=report.meter,
-            channel=report.channel,
-            sequence=report.sequence,
-            start_ms=report.start_ms,
-            interval_s=report.interval_s,
-            values_wh=report.values_wh,
-            register_start_wh=report.register_start_wh,
-            register_end_wh=report.register_end_wh,
-            flag=report.flag,
-        )
+        message = make_report_message(self.chain_id, report)
         return replace(report, signature=sign_as_meter(self._seed, self._scheme, message))
 
 
@@ -389,7 +381,28 @@ def check_energy_conserved(state: State) -> dict[SliceStatus, int]:
     assert all(count == 1 for count in live.values()), "one live lot for an interval at most"
     assert live_wh == _sum_minted(state)
     check_claims_conserved(state)
+    check_storage_conserved(state)
     return totals
+
+
+def check_storage_conserved(state: State) -> None:
+    """What a storage gave back, and may still give back, is within what its efficiency leaves of each charge."""
+    given_back: Counter[tuple[bytes, int, bytes]] = Counter()  # meter, end of the interval, charge
+    for lot in list_lots(state):
+        sources = list_sources(state, lot.lot)
+        assert lot.technology is not Technology.STORAGE or sum(source.wh for source in sources) == lot.wh
+        if not is_withdrawn(state, lot.lot):
+            for source in sources:
+                assert source.end_ms <= lot.start_ms, "nothing comes out before it went in"
+                given_back[lot.lot.meter, source.end_ms, source.charge] += source.wh
+    for key, stored in STORED.scan(state):
+        meter, end_ms, charge = key[3:19], int.from_bytes(key[19:27], "big"), key[27:]
+        most_wh = stored.charged_wh * stored.efficiency_per_mille // PER_MILLE
+        assert given_back.pop((meter, end_ms, charge), 0) == stored.given_back_wh
+        assert stored.given_back_wh + stored.left_wh <= most_wh
+        waiting = WAITING.find(state, meter, end_ms, charge)
+        assert (0 if waiting is None else waiting.left_wh) == stored.left_wh
+    assert not given_back, "all that came out was charged"
 
 
 def check_claims_conserved(state: State) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -15,10 +15,8 @@ from contracts_native.claims import (
     compute_matching_score,
     get_claim,
 )
-from contracts_native.lots import LotId, SliceRef, TransferEnergy, get_slices
-from contracts_native.matching import CLAIMED, get_claimed_wh
-from contracts_native.meters import Channel
-from contracts_native.readings import find_report_at
+from contracts_native.lots import SliceRef, TransferEnergy, get_slices
+from contracts_native.matching import CLAIMED
 from contracts_native.sites import Technology
 from contracts_native.slices import SliceStatus
 from ledger.errors import Rejected, RuleViolated
@@ -28,67 +26,20 @@ from tests.contracts_native.harness import (
     BOB,
     CAROL,
     DAY_0_MS,
-    DAY_MS,
     HOUR_MS,
     QUARTER_MS,
     STRANGER,
-    Person,
-    SigningMeter,
     World,
     check_energy_conserved,
 )
-
-
-@dataclass
-class Market:
-    """Alice produces and Bob consumes; Bob holds what Alice produced."""
-
-    world: World
-    producer: SigningMeter
-    consumer: SigningMeter
-    statements: int = 0
-
-    def buy(self, *values_wh: int, start_ms: int | None = None) -> list[LotId]:
-        lots = self.world.produce(self.producer, *values_wh, start_ms=start_ms)
-        refs = tuple(SliceRef(lot, 0, wh) for lot, wh in zip(lots, values_wh, strict=True) if wh)
-        self.world.apply(TransferEnergy(BOB.address, refs, ""), by=ALICE)
-        return lots
-
-    def claim(self, *refs: SliceRef, hourly: bool = True, beneficiary: Person = BOB) -> ClaimEnergy:
-        self.statements += 1
-        return ClaimEnergy(
-            refs,
-            beneficiary.address,
-            "own use",
-            DAY_0_MS,
-            DAY_0_MS + DAY_MS,
-            f"2024-{self.statements}",
-            self.consumer.meter_id if hourly else None,
-        )
-
-    def list_claimed(self, start_ms: int = DAY_0_MS) -> tuple[int, ...]:
-        record = find_report_at(self.world.state, self.consumer.meter_id, Channel.CONSUMPTION, start_ms)
-        assert record is not None
-        return get_claimed_wh(self.world.state, self.consumer.meter_id, record)
-
-
-def make_market(
-    *,
-    production_s: int = 900,
-    consumption_s: int = 900,
-    zones: tuple[str, str] = ("DE-LU", "DE-LU"),
-    parameters: Parameters | None = None,
-) -> Market:
-    world = World(parameters)
-    producer = world.add_producer(ALICE, zone=zones[0], interval_s=production_s)
-    return Market(world, producer, world.add_consumer(BOB, zone=zones[1], interval_s=consumption_s))
+from tests.contracts_native.trade import make_market
 
 
 def test_an_hourly_claim_cancels_slices_against_the_same_interval() -> None:
     market = make_market()
     first, second = market.buy(100, 200)
     market.world.consume(market.consumer, 60, 500)
-    payload = market.claim(SliceRef(first, 0, 60), SliceRef(second, 0, 200))
+    payload = market.make_claim(SliceRef(first, 0, 60), SliceRef(second, 0, 200))
     applied = market.world.apply(payload, by=BOB)
     claim_id = applied.make_id("claim")
     claim = get_claim(market.world.state, claim_id)
@@ -108,7 +59,7 @@ def test_an_hourly_claim_cancels_slices_against_the_same_interval() -> None:
 def test_a_volumetric_claim_needs_no_consumption_and_says_so() -> None:
     market = make_market(zones=("FR", "DE-LU"))
     (lot,) = market.buy(100)
-    applied = market.world.apply(market.claim(SliceRef(lot, 0, 100), hourly=False, beneficiary=CAROL), by=BOB)
+    applied = market.world.apply(market.make_claim(SliceRef(lot, 0, 100), hourly=False, beneficiary=CAROL), by=BOB)
     event = applied.one(EnergyClaimed)
     assert (event.is_hourly, event.consumption_meter, event.beneficiary) == (False, None, CAROL.address)
     assert not get_claim(market.world.state, event.claim).is_hourly
@@ -119,25 +70,25 @@ def test_a_watt_hour_is_claimed_once_whoever_claims_for_whom(hourly: bool) -> No
     market = make_market()
     (lot,) = market.buy(100)
     market.world.consume(market.consumer, 1_000)
-    market.world.apply(market.claim(SliceRef(lot, 0, 60)), by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lot, 0, 60)), by=BOB)
     beneficiary = BOB if hourly else CAROL
-    again = market.claim(SliceRef(lot, 59, 61), hourly=hourly, beneficiary=beneficiary)
+    again = market.make_claim(SliceRef(lot, 59, 61), hourly=hourly, beneficiary=beneficiary)
     market.world.refuses(again, "slice_already_claimed", by=BOB)
-    twice = market.claim(SliceRef(lot, 60, 80), SliceRef(lot, 79, 90), hourly=hourly, beneficiary=beneficiary)
+    twice = market.make_claim(SliceRef(lot, 60, 80), SliceRef(lot, 79, 90), hourly=hourly, beneficiary=beneficiary)
     market.world.refuses(twice, "slice_already_claimed", by=BOB)
-    market.world.refuses(market.claim(SliceRef(lot, 60, 70), hourly=False), "slice_not_held", by=ALICE)
+    market.world.refuses(market.make_claim(SliceRef(lot, 60, 70), hourly=False), "slice_not_held", by=ALICE)
 
 
 def test_consumption_is_not_exceeded_by_one_claim_or_by_many() -> None:
     market = make_market()
     first, second = market.buy(100, 100)
     market.world.consume(market.consumer, 50, 80)
-    market.world.refuses(market.claim(SliceRef(first, 0, 51)), "consumption_exceeded", by=BOB)
-    market.world.apply(market.claim(SliceRef(first, 0, 30)), by=BOB)
-    market.world.refuses(market.claim(SliceRef(first, 30, 51)), "consumption_exceeded", by=BOB)
-    halves = market.claim(SliceRef(second, 0, 40), SliceRef(second, 40, 81))
+    market.world.refuses(market.make_claim(SliceRef(first, 0, 51)), "consumption_exceeded", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(first, 0, 30)), by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(first, 30, 51)), "consumption_exceeded", by=BOB)
+    halves = market.make_claim(SliceRef(second, 0, 40), SliceRef(second, 40, 81))
     market.world.refuses(halves, "consumption_exceeded", by=BOB)
-    market.world.apply(market.claim(SliceRef(first, 30, 50), SliceRef(second, 0, 80)), by=BOB)
+    market.world.apply(market.make_claim(SliceRef(first, 30, 50), SliceRef(second, 0, 80)), by=BOB)
     assert market.list_claimed() == (50, 80)
     check_energy_conserved(market.world.state)
 
@@ -145,19 +96,19 @@ def test_consumption_is_not_exceeded_by_one_claim_or_by_many() -> None:
 def test_a_claim_of_an_interval_with_no_consumption_record_is_refused() -> None:
     market = make_market()
     first, second = market.buy(100, 100)
-    market.world.refuses(market.claim(SliceRef(first, 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(first, 0, 1)), "consumption_not_recorded", by=BOB)
     market.world.consume(market.consumer, 50)
-    market.world.refuses(market.claim(SliceRef(second, 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(second, 0, 1)), "consumption_not_recorded", by=BOB)
 
 
 def test_a_longer_consumption_interval_encloses_shorter_lots() -> None:
     market = make_market(consumption_s=3_600)
     lots = market.buy(100, 100, 100, 100, 100)
     market.world.consume(market.consumer, 250)
-    market.world.apply(market.claim(SliceRef(lots[0], 0, 100), SliceRef(lots[3], 0, 100)), by=BOB)
-    market.world.refuses(market.claim(SliceRef(lots[1], 0, 51)), "consumption_exceeded", by=BOB)
-    market.world.apply(market.claim(SliceRef(lots[1], 0, 50)), by=BOB)
-    market.world.refuses(market.claim(SliceRef(lots[4], 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lots[0], 0, 100), SliceRef(lots[3], 0, 100)), by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lots[1], 0, 51)), "consumption_exceeded", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lots[1], 0, 50)), by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lots[4], 0, 1)), "consumption_not_recorded", by=BOB)
     assert market.list_claimed() == (250,)
 
 
@@ -166,11 +117,11 @@ def test_shorter_consumption_intervals_of_the_same_period_are_filled_in_order() 
     (lot,) = market.buy(1_000)
     market.world.consume(market.consumer, 100, 0)
     market.world.consume(market.consumer, 300, 50, 999)
-    market.world.apply(market.claim(SliceRef(lot, 0, 250), SliceRef(lot, 250, 410)), by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lot, 0, 250), SliceRef(lot, 250, 410)), by=BOB)
     assert market.list_claimed() == (100, 0)
     assert market.list_claimed(DAY_0_MS + 2 * QUARTER_MS) == (300, 10, 0)
-    market.world.refuses(market.claim(SliceRef(lot, 410, 451)), "consumption_exceeded", by=BOB)
-    market.world.apply(market.claim(SliceRef(lot, 410, 450)), by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lot, 410, 451)), "consumption_exceeded", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lot, 410, 450)), by=BOB)
     assert market.list_claimed(DAY_0_MS + 2 * QUARTER_MS) == (300, 50, 0), "the next hour is another period"
     check_energy_conserved(market.world.state)
 
@@ -178,24 +129,24 @@ def test_shorter_consumption_intervals_of_the_same_period_are_filled_in_order() 
 def test_a_period_without_any_consumption_record_is_refused() -> None:
     market = make_market(production_s=3_600)
     first, second = market.buy(1_000, 1_000)
-    market.world.refuses(market.claim(SliceRef(first, 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(first, 0, 1)), "consumption_not_recorded", by=BOB)
     market.world.consume(market.consumer, 100, start_ms=DAY_0_MS + 2 * QUARTER_MS)
-    market.world.apply(market.claim(SliceRef(first, 0, 100)), by=BOB)
-    market.world.refuses(market.claim(SliceRef(second, 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(first, 0, 100)), by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(second, 0, 1)), "consumption_not_recorded", by=BOB)
 
 
 def test_a_lot_longer_than_the_matching_period_is_not_matched() -> None:
     market = make_market(production_s=3_600, parameters=Parameters(matching_period_s=1_800))
     (lot,) = market.buy(1_000)
     market.world.consume(market.consumer, 100, 100, 100, 100)
-    market.world.refuses(market.claim(SliceRef(lot, 0, 1)), "consumption_not_recorded", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lot, 0, 1)), "consumption_not_recorded", by=BOB)
 
 
 def test_lots_across_two_consumption_intervals_are_matched_by_the_period() -> None:
     market = make_market(production_s=600)
     lots = market.buy(100, 100, 100)
     market.world.consume(market.consumer, 40, 50, 0, 0)
-    market.world.apply(market.claim(SliceRef(lots[1], 0, 90)), by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lots[1], 0, 90)), by=BOB)
     assert market.list_claimed() == (40, 50, 0, 0)
 
 
@@ -203,12 +154,12 @@ def test_quarantined_consumption_is_not_claimed_against() -> None:
     market = make_market()
     (lot,) = market.buy(100)
     market.world.consume(market.consumer, 1_000_000, 20)
-    market.world.refuses(market.claim(SliceRef(lot, 0, 1)), "consumption_quarantined", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lot, 0, 1)), "consumption_quarantined", by=BOB)
     by_period = make_market(production_s=3_600)
     (lot,) = by_period.buy(100)
     by_period.world.consume(by_period.consumer, 1_000_000, 20)
-    by_period.world.refuses(by_period.claim(SliceRef(lot, 0, 21)), "consumption_exceeded", by=BOB)
-    by_period.world.apply(by_period.claim(SliceRef(lot, 0, 20)), by=BOB)
+    by_period.world.refuses(by_period.make_claim(SliceRef(lot, 0, 21)), "consumption_exceeded", by=BOB)
+    by_period.world.apply(by_period.make_claim(SliceRef(lot, 0, 20)), by=BOB)
     assert by_period.list_claimed() == (0, 20)
 
 
@@ -220,7 +171,7 @@ def test_zone_pairs_are_allowed_one_way(zones: tuple[str, str], allowed: bool) -
     market = make_market(zones=zones, parameters=Parameters(zone_pairs=(("FR", "DE-LU"),)))
     (lot,) = market.buy(100)
     market.world.consume(market.consumer, 100)
-    payload = market.claim(SliceRef(lot, 0, 100))
+    payload = market.make_claim(SliceRef(lot, 0, 100))
     if allowed:
         market.world.apply(payload, by=BOB)
     else:
@@ -230,7 +181,7 @@ def test_zone_pairs_are_allowed_one_way(zones: tuple[str, str], allowed: bool) -
 def test_lots_lie_within_the_period_of_the_claim() -> None:
     market = make_market()
     first, second = market.buy(100, 100)
-    payload = market.claim(SliceRef(first, 0, 1), SliceRef(second, 0, 1), hourly=False)
+    payload = market.make_claim(SliceRef(first, 0, 1), SliceRef(second, 0, 1), hourly=False)
     late = replace(payload, period_start_ms=DAY_0_MS + 1)
     market.world.refuses(late, "claim_outside_period", by=BOB)
     early = replace(payload, period_end_ms=DAY_0_MS + 2 * QUARTER_MS - 1)
@@ -243,7 +194,7 @@ def test_lots_lie_within_the_period_of_the_claim() -> None:
 def test_a_statement_number_is_used_once_for_a_beneficiary() -> None:
     market = make_market()
     (lot,) = market.buy(100)
-    payload = market.claim(SliceRef(lot, 0, 10), hourly=False)
+    payload = market.make_claim(SliceRef(lot, 0, 10), hourly=False)
     market.world.apply(payload, by=BOB)
     again = replace(payload, slices=(SliceRef(lot, 10, 20),))
     market.world.refuses(again, "statement_already_used", by=BOB)
@@ -254,7 +205,7 @@ def test_the_consumption_meter_is_the_beneficiarys_and_consumes() -> None:
     market = make_market()
     (lot,) = market.buy(100)
     market.world.consume(market.consumer, 100)
-    payload = market.claim(SliceRef(lot, 0, 10))
+    payload = market.make_claim(SliceRef(lot, 0, 10))
     for_carol = replace(payload, beneficiary=CAROL.address)
     market.world.refuses(for_carol, "consumption_meter_not_of_beneficiary", by=BOB)
     producing = replace(payload, beneficiary=ALICE.address, consumption_meter=market.producer.meter_id)
@@ -265,10 +216,10 @@ def test_the_consumption_meter_is_the_beneficiarys_and_consumes() -> None:
 def test_a_beneficiary_is_registered_and_not_frozen() -> None:
     market = make_market()
     (lot,) = market.buy(100)
-    payload = market.claim(SliceRef(lot, 0, 10), hourly=False, beneficiary=STRANGER)
+    payload = market.make_claim(SliceRef(lot, 0, 10), hourly=False, beneficiary=STRANGER)
     market.world.refuses(payload, "participant_unknown", by=BOB)
     market.world.freeze(CAROL)
-    payload = market.claim(SliceRef(lot, 0, 10), hourly=False, beneficiary=CAROL)
+    payload = market.make_claim(SliceRef(lot, 0, 10), hourly=False, beneficiary=CAROL)
     market.world.refuses(payload, "participant_frozen", by=BOB)
 
 
@@ -276,14 +227,16 @@ def test_an_expired_lot_is_not_claimed() -> None:
     market = make_market()
     (lot,) = market.buy(100)
     market.world.time_ms = DAY_0_MS + QUARTER_MS + Parameters().lot_lifetime_s * 1_000
-    market.world.refuses(market.claim(SliceRef(lot, 0, 10), hourly=False), "lot_expired", by=BOB)
+    market.world.refuses(market.make_claim(SliceRef(lot, 0, 10), hourly=False), "lot_expired", by=BOB)
 
 
 def test_a_refused_claim_leaves_nothing_claimed() -> None:
     market = make_market()
     first, second = market.buy(100, 100)
     market.world.consume(market.consumer, 100, 10)
-    market.world.refuses(market.claim(SliceRef(first, 0, 100), SliceRef(second, 0, 11)), "consumption_exceeded", by=BOB)
+    market.world.refuses(
+        market.make_claim(SliceRef(first, 0, 100), SliceRef(second, 0, 11)), "consumption_exceeded", by=BOB
+    )
     assert market.list_claimed() == (0, 0)
     assert CLAIMED.find(market.world.state, market.consumer.meter_id, DAY_0_MS) is None
 
@@ -331,7 +284,7 @@ def test_random_claims_and_transfers_conserve_every_watt_hour(seed: int, product
             if random.random() < 0.3:
                 market.world.apply(TransferEnergy(CAROL.address, tuple(refs), ""), by=BOB)
             else:
-                market.world.apply(market.claim(*refs), by=BOB)
+                market.world.apply(market.make_claim(*refs), by=BOB)
                 claimed_wh += sum(ref.end_wh - ref.first_wh for ref in refs)
         except Rejected as error:
             known = {"slice_already_claimed", "slice_not_held", "consumption_exceeded"}

@@ -59,7 +59,7 @@ def test_old_sets_stay_answerable() -> None:
         assert record is not None
         sizes.append(len(record.members))
     assert sizes == [4, 4, 3, 3]
-    assert [record.from_height for _, record in VALIDATOR_HISTORY.scan(council.state)] == [0, 5]
+    assert [key[-8:] for key, _ in VALIDATOR_HISTORY.scan(council.state)] == [bytes(8), (5).to_bytes(8, "big")]
 
 
 def test_the_approving_vote_comes_two_heights_before_at_the_latest() -> None:

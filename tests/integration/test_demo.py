@@ -73,6 +73,7 @@ def check_document(document: dict[str, Any]) -> None:
         "credits_not_sufficient",
         "range_outside_lot",
         "signer_unknown",
+        "document_of_another",
     }
     assert document["figures"]["intervals"] == 31 * 96
 

@@ -147,7 +147,7 @@ async def add(address: str, content: bytes) -> str:
         "cid-base": "base32",
     }
     form = aiohttp.FormData()
-    form.add_field("file", content, filename="f")
+    form.add_field("file", io.BytesIO(content), filename="f")
     url = f"http://{host}:{port}/api/v0/add"
     async with aiohttp.ClientSession() as session, session.post(url, params=parameters, data=form) as response:
         lines = (await response.text()).splitlines()

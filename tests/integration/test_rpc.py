@@ -18,7 +18,8 @@ import pytest_asyncio
 from ledger.primitives import format_address
 from node import rpc, rpc_socket
 from node.jsonrpc import BATCH_MAX
-from node.rpc import RpcServer, is_same_origin
+from node.rpc import RpcServer
+from node.rpc_gate import is_same_origin
 from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
 
 ISSUE = sign_fake(make_issue("p1"), UTILITY)

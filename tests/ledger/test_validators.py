@@ -26,7 +26,7 @@ def finish(state: State, end: BlockEnd) -> None:
     """Alice joins for height 3; version 2 is in force from height 4 on."""
     if end.block.height == 2:
         members = (Member(PROPOSER.public_key, "one"), Member(ALICE.public_key, "two"))
-        set_validators(state, ValidatorRecord(3, members))
+        set_validators(state, ValidatorRecord(members), from_height=3)
     if end.block.height == 3:
         PROTOCOL.put(state, value=ProtocolVersion(2))
 

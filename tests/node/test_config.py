@@ -17,6 +17,8 @@ from node.config import (
     read_config,
     write_config,
 )
+from node.rpc_gate import GateSettings
+from p2p.budgets import PeerLimits
 
 KEY_A, KEY_B = PublicKey(b"\xaa" * 32), PublicKey(b"\xbb" * 32)
 HOME = Path("/home/node0")
@@ -36,9 +38,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         moniker='Stadtwerke "Süd" \\ 1',
         rpc_host="::1",
         rpc_port=0,
+        rpc_gate=GateSettings(
+            requests_per_second=7,
+            loopback_requests_per_second=9,
+            token_hashes=frozenset({"ab" * 32, "cd" * 32}),
+            reads_need_token=True,
+            origins=frozenset({"https://example.org", "http://127.0.0.1:3000"}),
+        ),
         p2p_host="node0.example",
         key_file=Path("/etc/wattprint/validator.key.json"),
         peers=(PeerConfig(KEY_A, "10.0.0.2", 8603), PeerConfig(KEY_B, "node3.example", 8605)),
+        peer_limits=PeerLimits(
+            budget_percent=200, time_share_percent=50, faults_before_ban=3, ban_ms=1_000, ban_ms_max=8_000
+        ),
         allowed_peers=(KEY_B,),
         block_interval_ms=250,
         heartbeat_ms=2_000,
@@ -81,6 +93,11 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
         ("[p2p]\nallowed = 'aa'", "config_type_wrong", "p2p.allowed"),
         ("[p2p]\nallowed = ['aa']", "config_public_key_invalid", "p2p.allowed[0]"),
         (f"[p2p]\nallowed = ['{'AA' * 32}']", "config_public_key_invalid", "p2p.allowed[0]"),
+        ("[rpc]\nreads_need_token = 1", "config_type_wrong", "rpc.reads_need_token"),
+        ("[rpc]\ntokens = ['secret']", "config_token_hash_invalid", "rpc.tokens[0]"),
+        ("[rpc]\norigins = ['*']", "config_origin_invalid", "rpc.origins[0]"),
+        ("[rpc]\norigins = ['https://example.org/']", "config_origin_invalid", "rpc.origins[0]"),
+        ("[p2p]\ntime_share_percent = 0", "config_value_out_of_range", "p2p.time_share_percent"),
         ("[p2p]\npeers = [1]", "config_type_wrong", "p2p.peers[0]"),
         ("[[p2p.peers]]\nhost = 'a'\nport = 1", "config_key_missing", "p2p.peers[0].public_key"),
         ("[[p2p.peers]]\nname = 'a'", "config_key_unknown", "p2p.peers[0].name"),

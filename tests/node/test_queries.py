@@ -9,15 +9,15 @@ from typing import cast
 
 import pytest
 
-from contracts_native.lots import SliceStatus
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag
 from contracts_native.sites import Technology
+from contracts_native.slices import SliceStatus
 from ledger.errors import Rejected
 from ledger.fields import Json
 from ledger.parameters import Parameters
 from ledger.primitives import format_address
-from node.queries import chain, energy, sites, trace
+from node.queries import chain, consumption, energy, sites, trace, trace_lot
 from node.queries.lot_ids import format_lot_id, parse_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, CAROL, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS
@@ -135,8 +135,7 @@ def test_a_period_that_is_too_much_to_read_is_refused(monkeypatch: pytest.Monkey
     world.consume(load, 10, 10)
     source, from_ms = meter.meter_id.hex(), DAY_0_MS + DAY_MS
     monkeypatch.setattr(trace, "HOLDINGS_READ_MAX", 1)
-    monkeypatch.setattr(trace, "METER_DAYS_SHOWN_MAX", 1)
-    monkeypatch.setattr(trace, "INTERVALS_READ_MAX", 1)
+    monkeypatch.setattr(consumption, "INTERVALS_READ_MAX", 1)
     with pytest.raises(Rejected, match="period_too_long"):
         trace.trace_source(world.view, meter=source)
     with pytest.raises(Rejected, match="period_too_long"):
@@ -159,7 +158,7 @@ def test_a_lots_story_names_each_transaction() -> None:
     move(world, lot, 20, 70, by=ALICE, to=BOB)
     move(world, other, 0, 50, by=ALICE, to=CAROL)
     claim_id = claim(world, lot, 30, 40, by=BOB)
-    story = trace.trace_lot(world.view, lot=format_lot_id(lot))
+    story = trace_lot.trace_lot(world.view, lot=format_lot_id(lot))
     moved, claimed = rows(story, "movements")
     assert (moved["event"], moved["first_wh"], moved["end_wh"]) == ("energy.moved", 20, 70)
     assert (moved["sender"], moved["recipient"], moved["reference"]) == (text(ALICE), text(BOB), "sale")
@@ -172,7 +171,7 @@ def test_a_lots_story_names_each_transaction() -> None:
     assert chain.tx_get(world.view, tx_id=str(mint["tx_id"]))["height"] == mint["height"] == world.height - 3
     assert [one["wh"] for one in rows(story, "slices")] == [20, 10, 10, 30, 30]
     pages = read_all(
-        lambda cursor: trace.trace_lot(world.view, lot=format_lot_id(lot), limit=1, cursor=cursor), "movements"
+        lambda cursor: trace_lot.trace_lot(world.view, lot=format_lot_id(lot), limit=1, cursor=cursor), "movements"
     )
     assert pages == [moved, claimed]
 
@@ -226,7 +225,17 @@ def test_balance_is_the_sum_of_the_slices(seed: int) -> None:
     _, lots = add_plants(world, random_)
     trade_at_random(world, lots, random_, steps=20)
     for person in PEOPLE:
-        expected: Counter[str] = Counter({"active_wh": 0, "expired_wh": 0, "claimed_wh": 0, "claimed_for_others_wh": 0})
+        statuses = (
+            "active",
+            "reserved",
+            "expired",
+            "claimed",
+            "claimed_for_others",
+            "impaired",
+            "charged",
+            "withdrawn",
+        )
+        expected: Counter[str] = Counter({f"{status}_wh": 0 for status in statuses})
         for _, one in list_slices(world, lots):
             wh, is_claimed = one.end_wh - one.first_wh, one.status is SliceStatus.CLAIMED
             beneficiary = get_beneficiary(world, one) if is_claimed else one.holder

@@ -23,7 +23,7 @@ from ledger.merkle import check_inclusion
 from ledger.primitives import Hash
 from ledger.state_root import StateProof, check_state_proof
 from node.chain_store import load_tree
-from node.queries import audit, chain, credits, energy, participants, readings, sites, trace, view
+from node.queries import audit, chain, credits, energy, participants, readings, sites, trace, trace_lot, view
 from node.queries.catalogue import QUERIES
 from node.queries.errors import NotFound
 from node.queries.lot_ids import format_lot_id
@@ -232,6 +232,7 @@ def test_the_audit_holds_and_shows_both_sides() -> None:
         "credit_supply_is_outstanding_of_issuers": (500, 500),
         "billed_is_paid_credited_or_outstanding": (0, 0),
         "hourly_claims_are_within_consumption": (40, 90),
+        "discharged_is_within_charged": (0, 0),
         "metered_is_accounted_for": (3_100, 3_100),
         "holders_of_each_source_have_what_it_minted": (100, 100),
     }
@@ -239,6 +240,7 @@ def test_the_audit_holds_and_shows_both_sides() -> None:
         "active": 60,
         "reserved": 0,
         "claimed": 40,
+        "charged": 0,
         "expired": 0,
         "withdrawn": 0,
     }
@@ -290,7 +292,7 @@ def test_the_audit_sees_a_claim_beyond_consumption() -> None:
         ("meter_not_found", lambda at: trace.trace_source(at, meter=UNKNOWN_ID)),
         ("meter_not_found", lambda at: readings.reading_list(at, meter=UNKNOWN_ID)),
         ("lot_not_found", lambda at: energy.lot_get(at, lot=f"{UNKNOWN_ID}:0:1")),
-        ("lot_not_found", lambda at: trace.trace_lot(at, lot=f"{UNKNOWN_ID}:0:1")),
+        ("lot_not_found", lambda at: trace_lot.trace_lot(at, lot=f"{UNKNOWN_ID}:0:1")),
         ("claim_not_found", lambda at: energy.claim_get(at, claim=UNKNOWN_ID)),
         ("bill_not_found", lambda at: credits.bill_get(at, bill=UNKNOWN_ID)),
         ("escrow_not_found", lambda at: credits.escrow_get(at, escrow=UNKNOWN_ID)),

@@ -9,7 +9,7 @@ from nacl.signing import SigningKey
 
 from ledger.primitives import Hash, PublicKey, Signature
 from p2p.messages import decode_frame
-from p2p.session import FrameToSend, LocalNode, PeerLeft, PeerRefused, Role, Session, SessionEvent
+from p2p.session import Channel, FrameToSend, LocalNode, PeerLeft, PeerRefused, Role, Session, SessionEvent
 
 START_MS = 1_000_000
 CHAIN_ID = "test-1"
@@ -35,10 +35,20 @@ BOB = make_local(2)
 CAROL = make_local(3)
 
 
+CERTIFICATES = {Role.DIALLER: Hash(b"d" * 32), Role.LISTENER: Hash(b"l" * 32)}
+
+
+def make_channel(role: Role, peer: LocalNode | None = None) -> Channel:
+    """What the side ``role`` sees of the one channel; its peer is the other of Alice, who dials, and Bob."""
+    peer = peer or (BOB if role is Role.DIALLER else ALICE)
+    return Channel(CERTIFICATES[role], CERTIFICATES[role.opposite], peer.public_key)
+
+
 def make_session(
     local: LocalNode,
     role: Role,
     *,
+    channel: Channel | None = None,
     nonce: bytes | None = None,
     find_refusal: Callable[[PublicKey], str | None] = lambda _key: None,
     expected_key: PublicKey | None = None,
@@ -46,6 +56,7 @@ def make_session(
     return Session(
         local,
         role=role,
+        channel=channel or make_channel(role),
         nonce=nonce or local.public_key[::-1],
         height=7,
         listen_port=8601,

@@ -17,6 +17,8 @@ from p2p.messages import (
     Blocks,
     ConsensusMessage,
     Disconnect,
+    DocumentBlock,
+    DocumentBlockRequest,
     HeightStatus,
     Hello,
     Message,
@@ -41,6 +43,9 @@ EXAMPLES: list[Message] = [
     Blocks(((b"block", b"certificate"),)),
     Blocks(()),
     HeightStatus(2**63 - 1),
+    DocumentBlockRequest(b"c" * 36),
+    DocumentBlock(b"c" * 36, b"block"),
+    DocumentBlock(b"c" * 36, None),
 ]
 
 
@@ -90,6 +95,9 @@ def test_every_budget_admits_at_least_one_largest_message_a_minute() -> None:
         (Blocks, ((b"block", b"certificate"),)),
         (HeightStatus, (2**63,)),
         (HeightStatus, (None,)),
+        (DocumentBlockRequest, (b"c" * 34,)),
+        (DocumentBlock, (b"c" * 36, "text")),
+        (DocumentBlock, (None, b"")),
         (Disconnect, ("line\nbreak",)),
         (Disconnect, ("x" * 65,)),
         (Proof, (b"short",)),

@@ -8,13 +8,11 @@ from random import Random
 import pytest
 
 from ledger.primitives import PublicKey
+from p2p.budgets import PeerLimits
 from p2p.peers import (
     BACKOFF_MS_BASE,
     BACKOFF_MS_MAX,
-    BAN_MS_BASE,
-    BAN_MS_MAX,
     BAN_SCORE,
-    PENALTY_DEFAULT,
     PROTOCOL_BREACHES,
     SCORE_REGAIN_MS,
     STABLE_CONNECTION_MS,
@@ -26,6 +24,7 @@ from p2p.peers import (
 OWN, ANNA, BERT, GUEST = (PublicKey(bytes([value]) * 32) for value in (5, 1, 9, 7))
 ADDRESSES = [PeerAddress(key, "127.0.0.1", 8600 + key[0]) for key in (OWN, ANNA, BERT)]
 NOW_MS = 1_000_000
+LIMITS = PeerLimits()
 
 
 def make_book() -> PeerBook:
@@ -92,10 +91,10 @@ def test_a_lasting_connection_ends_the_series_of_failures_and_a_short_one_does_n
 def test_one_breach_of_the_protocol_bans_for_a_while(reason: str) -> None:
     book = make_book()
     assert book.penalise(ANNA, reason, NOW_MS)
-    assert book.is_banned(ANNA, NOW_MS + BAN_MS_BASE - 1)
-    assert get_due(book, NOW_MS + BAN_MS_BASE - 1) == {BERT}
-    assert not book.is_banned(ANNA, NOW_MS + BAN_MS_BASE)
-    assert get_due(book, NOW_MS + BAN_MS_BASE) == {ANNA, BERT}
+    assert book.is_banned(ANNA, NOW_MS + LIMITS.ban_ms - 1)
+    assert get_due(book, NOW_MS + LIMITS.ban_ms - 1) == {BERT}
+    assert not book.is_banned(ANNA, NOW_MS + LIMITS.ban_ms)
+    assert get_due(book, NOW_MS + LIMITS.ban_ms) == {ANNA, BERT}
 
 
 def test_each_ban_lasts_twice_as_long_up_to_a_limit() -> None:
@@ -103,15 +102,26 @@ def test_each_ban_lasts_twice_as_long_up_to_a_limit() -> None:
     for _ in range(9):
         book.penalise(ANNA, "message_malformed", NOW_MS)
         lengths.append(next(s.banned_until_ms for s in book.list_standings(NOW_MS) if s.public_key == ANNA) - NOW_MS)
-    assert lengths == [min(BAN_MS_BASE * 2**n, BAN_MS_MAX) for n in range(9)]
+    assert lengths == [min(LIMITS.ban_ms * 2**n, LIMITS.ban_ms_max) for n in range(9)]
 
 
 def test_lesser_faults_add_up_to_a_ban_and_quiet_time_forgives_them() -> None:
     book = make_book()
-    faults = -BAN_SCORE // PENALTY_DEFAULT
+    faults = LIMITS.faults_before_ban
     assert [book.penalise(ANNA, "vote_invalid", NOW_MS) for _ in range(faults)] == [False] * (faults - 1) + [True]
-    quiet_ms = SCORE_REGAIN_MS * PENALTY_DEFAULT
+    quiet_ms = SCORE_REGAIN_MS * -BAN_SCORE // faults
     assert not any(book.penalise(BERT, "vote_invalid", NOW_MS + n * quiet_ms) for n in range(faults * 3))
+
+
+def test_the_operator_says_how_many_faults_ban_and_for_how_long() -> None:
+    limits = PeerLimits(faults_before_ban=3, ban_ms=1_000, ban_ms_max=1_500)
+    book = PeerBook(OWN, ADDRESSES, Random(3), limits)
+    assert [book.penalise(ANNA, "vote_invalid", NOW_MS) for _ in range(3)] == [False, False, True]
+    assert book.is_banned(ANNA, NOW_MS + 999)
+    assert not book.is_banned(ANNA, NOW_MS + 1_000)
+    assert book.penalise(ANNA, "message_malformed", NOW_MS)
+    (standing,) = [one for one in book.list_standings(NOW_MS) if one.public_key == ANNA]
+    assert (standing.bans, standing.banned_until_ms) == (2, NOW_MS + 1_500)
 
 
 def test_a_peer_without_an_address_may_be_banned_and_is_never_dialled() -> None:
@@ -120,7 +130,7 @@ def test_a_peer_without_an_address_may_be_banned_and_is_never_dialled() -> None:
     book.penalise(GUEST, "message_unknown", NOW_MS)
     book.note_disconnected(GUEST, NOW_MS)
     assert book.is_banned(GUEST, NOW_MS)
-    assert GUEST not in get_due(book, NOW_MS + BAN_MS_MAX)
+    assert GUEST not in get_due(book, NOW_MS + LIMITS.ban_ms_max)
 
 
 def test_both_sides_keep_the_same_one_of_two_crossing_connections() -> None:

@@ -26,6 +26,7 @@ from p2p.session import (
     HANDSHAKE_TIMEOUT_MS,
     MINUTE_MS,
     PINGS_PER_MINUTE_MAX,
+    Channel,
     FrameToSend,
     MessageReceived,
     PeerAuthenticated,
@@ -44,6 +45,7 @@ from tests.p2p.dialogue import (
     START_MS,
     Dialogue,
     get_refusal,
+    make_channel,
     make_dialogue,
     make_established,
     make_local,
@@ -134,6 +136,21 @@ def test_a_claimed_key_without_its_signature_is_refused() -> None:
     thief = dataclasses.replace(ALICE, sign=CAROL.sign)
     dialogue = Dialogue(make_session(thief, Role.DIALLER), make_session(BOB, Role.LISTENER))
     assert "peer_signature_invalid" in dialogue.get_reasons()[1]
+    assert not dialogue.bob.is_established
+
+
+def test_a_key_other_than_the_certificates_is_refused_and_gets_no_signature() -> None:
+    bob = make_session(BOB, Role.LISTENER, channel=make_channel(Role.LISTENER, CAROL))
+    hello = make_session(ALICE, Role.DIALLER).start(START_MS).frame
+    assert get_refusal(bob.receive(hello, START_MS)) == "certificate_of_another_key"
+
+
+@pytest.mark.parametrize(("own", "peer"), [(b"m" * 32, b"d" * 32), (b"l" * 32, b"m" * 32)])
+def test_a_handshake_relayed_through_another_channel_is_refused(own: bytes, peer: bytes) -> None:
+    relayed = Channel(Hash(own), Hash(peer), ALICE.public_key)
+    dialogue = Dialogue(make_session(ALICE, Role.DIALLER), make_session(BOB, Role.LISTENER, channel=relayed))
+    assert "peer_signature_invalid" in dialogue.get_reasons()[0]
+    assert not dialogue.alice.is_established
     assert not dialogue.bob.is_established
 
 

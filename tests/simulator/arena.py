@@ -6,15 +6,11 @@ happens is shown to the invariants. First the faults, then everything healed.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Final
-from unittest.mock import patch
 
 from consensus.codec import encode_message
 from consensus.effects import (
@@ -48,86 +44,17 @@ from consensus.messages import (
     compute_signed_bytes,
 )
 from consensus.parameters import ConsensusParameters
-from consensus.round import HeightState
-from ledger.primitives import Hash, Height, PublicKey, Signature, is_valid_ed25519, sha256
+from ledger.primitives import Hash, Height, Signature, is_valid_ed25519, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS, START_MS, build_validators
 from tests.consensus.network import to_input
 from tests.simulator.byzantine import Bag, Parcel, twist
+from tests.simulator.copies import HOOKS, Copy, Watcher, is_valid_fast, sign_fast
 from tests.simulator.puppets import PuppetMaster
 from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, PowerCut, Scenario, Slow, Weather
 
 TICK_MS: Final = 1_000
 PARENT_AGE_MS: Final = 20_000
-HOOKS: Final = ("on_sent", "on_handled", "on_decided", "on_evidence", "on_halt", "on_refused")
 PARAMETERS: Final = ConsensusParameters()
-
-
-def sign_fast(key: PublicKey, message: bytes) -> Signature:
-    """A stand-in for a signature: whoever knows a key's name could make it, and no message of ours does."""
-    return Signature(hashlib.blake2b(message, key=key).digest())
-
-
-def is_valid_fast(key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `sign_fast` made it."""
-    return hashlib.blake2b(message, key=key).digest() == signature
-
-
-@contextmanager
-def fast_signatures() -> Iterator[None]:
-    """Inside, engines check signatures of `sign_fast`."""
-    with (
-        patch("consensus.admission.is_valid_ed25519", is_valid_fast),
-        patch("consensus.light_client.is_valid_ed25519", is_valid_fast),
-    ):
-        yield
-
-
-@dataclass(slots=True, eq=False)
-class Copy:
-    """One running copy of a validator: its engine while it is up, its disk, and all that it ever heard."""
-
-    number: int
-    index: int  # which validator
-    key: PublicKey
-    engine: Engine
-    is_honest: bool
-    offset_ms: int  # of its clock
-    signed: set[Signature] = field(default_factory=set)  # all that its program ever signed
-    frames: list[bytes] = field(default_factory=list)
-    chain: list[Decide] = field(default_factory=list)
-    heard: list[Message] = field(default_factory=list)
-    is_up: bool = True
-    life: int = 0  # counts starts: timers of a former life are dead
-    restarts_after_healing: int = 0
-    crashes: list[Crash] = field(default_factory=list)
-    corrupt: list[Corrupt] = field(default_factory=list)
-
-    @property
-    def state(self) -> HeightState:
-        assert self.engine.state is not None
-        return self.engine.state
-
-
-class Watcher:
-    """What an invariant may look at; each does nothing unless overridden."""
-
-    def on_sent(self, copy: Copy, message: Message) -> None:
-        """A message that a copy's program orders, once however many receive it."""
-
-    def on_handled(self, copy: Copy) -> None:
-        """An input was handled and all its effects performed."""
-
-    def on_decided(self, copy: Copy, decide: Decide) -> None:
-        """A copy decided, or took a decision from a peer."""
-
-    def on_evidence(self, copy: Copy, found: EvidenceFound) -> None:
-        """A copy found somebody guilty."""
-
-    def on_halt(self, copy: Copy, halt: Halt) -> None:
-        """A copy gave up."""
-
-    def on_refused(self, sender: int, copy: Copy, refused: Refused) -> None:
-        """A copy refused what validator ``sender`` sent."""
 
 
 class Arena:
@@ -143,7 +70,7 @@ class Arena:
         self.end_height = scenario.first_height + scenario.heights - 1
         self.undecided = 0  # heights that honest copies still lack
         self.judges: list[Watcher] = []
-        self.first_proposed: dict[tuple[int, int], Hash] = {}  # (height, round) → block
+        self.first_proposed: dict[int, dict[int, Hash]] = {}  # height → round → block
         self.blocks: dict[Hash, tuple[int, int, bytes]] = {}  # id → (block time, when it was made, body)
         self.said: list[SignedVote] = []  # every vote that any key ever signed and sent
         self._real = real_signatures
@@ -258,6 +185,7 @@ class Arena:
     def _start_height(self, copy: Copy) -> None:
         parent_ms = self.blocks[copy.chain[-1].block_id][0] if copy.chain else START_MS - PARENT_AGE_MS
         height = Height(self.scenario.first_height + len(copy.chain))
+        copy.heard = [message for message in copy.heard if getattr(message, "height", height) >= height]
         self.tell(copy, HeightStarted(height, self.validators, self._clock(copy), parent_ms))
         if height <= self.end_height and copy.is_up:
             self.tell(copy, TransactionsAvailable(self._clock(copy)))
@@ -441,8 +369,8 @@ class Arena:
                 self.said.append(message)
         elif isinstance(message, SignedProposal):
             proposal = message.proposal
-            slot = (proposal.height, proposal.round)
-            if self.first_proposed.setdefault(slot, proposal.block_id) == proposal.block_id:
+            blocks = self.first_proposed.setdefault(proposal.height, {})
+            if blocks.setdefault(proposal.round, proposal.block_id) == proposal.block_id:
                 self.puppets.play_proposal(proposal.round)
 
     def _count_arrivals(self, sender: int, receiver: int, message: Message) -> int:
@@ -491,7 +419,7 @@ class Arena:
             sign_vote=partial(self.make_vote, copy.index),
             sign_proposal=partial(self.make_proposal, copy.index),
             make_block=self.make_block,
-            list_blocks=lambda: [block for (h, _), block in sorted(self.first_proposed.items()) if h == height],
+            list_blocks=lambda: [block for _, block in sorted(self.first_proposed.get(height, {}).items())],
             heard=copy.heard,
             random=self.random,
         )

@@ -29,6 +29,7 @@ from tests.simulator.scenario import (
 
 Generator = Callable[[int, Random], Scenario]
 ROUNDS: Final = 5
+HEIGHT_MS_MAX: Final = 60_000  # of the long run
 
 
 def build_scenario(family: str, seed: int) -> Scenario:
@@ -39,6 +40,29 @@ def build_scenario(family: str, seed: int) -> Scenario:
 def list_scenarios(first: int, count: int) -> Iterable[Scenario]:
     """``count`` directed scenarios from number ``first`` on; the families take turns, the strongest most often."""
     return (build_scenario(TURNS[number % len(TURNS)], number) for number in range(first, first + count))
+
+
+def build_long_run(seed: int, heights: int) -> Scenario:
+    """Seven validators, two of them Byzantine in every way all the time, over many heights."""
+    random = Random(f"long run {seed}")
+    corrupt = tuple(random.sample(range(7), 2))
+    honest = frozenset(range(7)) - frozenset(corrupt)
+    moves = tuple(
+        Corrupt(number, behaviour, random.choice([5, 20, 50]), frozenset(random.sample(sorted(honest), 3)))
+        for number in corrupt
+        for behaviour in Behaviour
+    )
+    return Scenario(
+        "long_run",
+        seed,
+        7,
+        heights=heights,
+        rounds=1_000,
+        corrupt=corrupt,
+        faults_ms=heights * HEIGHT_MS_MAX,
+        has_gossip=True,
+        moves=moves,
+    )
 
 
 def _twins(seed: int, random: Random) -> Scenario:

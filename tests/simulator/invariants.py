@@ -23,7 +23,8 @@ from consensus.messages import (
 )
 from ledger.primitives import Hash, PublicKey, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS
-from tests.simulator.arena import PARAMETERS, Arena, Copy, Watcher
+from tests.simulator.arena import PARAMETERS, Arena
+from tests.simulator.copies import Copy, Watcher
 
 
 class Broken(AssertionError):
@@ -241,12 +242,14 @@ class NoHonestNodeBlamed(Judge):
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
         self._precommits: dict[int, list[Precommit]] = {}
+        self.named: set[int] = set()  # whom evidence has named
 
     def on_evidence(self, copy: Copy, found: EvidenceFound) -> None:
         evidence = found.evidence
         is_proposal = isinstance(evidence, DuplicateProposal)
         key = evidence.first.proposer if isinstance(evidence, DuplicateProposal) else evidence.first.voter
         index = find_index(key)
+        self.named.add(index)
         self.require(index in self.faulty, f"node {copy.number} blames {index}; proposals: {is_proposal}")
 
     def on_refused(self, sender: int, copy: Copy, refused: Refused) -> None:
@@ -255,7 +258,10 @@ class NoHonestNodeBlamed(Judge):
     def on_sent(self, copy: Copy, message: Message) -> None:
         payload = get_own_payload(copy, message)
         if isinstance(payload, Precommit) and payload.block_id is not None:
-            self._precommits.setdefault(copy.number, []).append(payload)
+            kept = self._precommits.setdefault(copy.number, [])
+            if kept and kept[0].height != payload.height:
+                kept.clear()
+            kept.append(payload)
         elif isinstance(payload, Prevote):
             for precommit in self._precommits.get(copy.number, []):
                 self.require(not is_amnesia(precommit, payload), f"node {copy.number}: {precommit}, then {payload}")

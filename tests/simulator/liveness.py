@@ -11,7 +11,8 @@ from consensus.messages import Step
 from consensus.round import BLOCKS_MAX
 from consensus.votes import EVIDENCE_MAX, FREE_VALUES_MAX, ROUNDS_AHEAD_MAX
 from tests.consensus.harness import START_MS
-from tests.simulator.arena import Arena, Copy
+from tests.simulator.arena import Arena
+from tests.simulator.copies import Copy
 from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, Broken, ForkNamesTheGuilty
 from tests.simulator.scenario import Crash, PowerCut, Scenario
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from tests.simulator.arena import fast_signatures
+from tests.simulator.copies import fast_signatures
 from tests.simulator.invariants import Broken
 from tests.simulator.liveness import run_scenario
 from tests.simulator.scenario import Move, Scenario

@@ -69,7 +69,7 @@ class PuppetMaster:
         if block is None:
             return True, None
         if block >= 0:
-            found = self._arena.first_proposed.get((self._height, block))
+            found = self._arena.first_proposed.get(self._height, {}).get(block)
             return found is not None, found
         if block not in self._made:
             is_bad = isinstance(move, SayProposal) and move.is_bad

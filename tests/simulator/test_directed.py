@@ -12,10 +12,11 @@ from typing import Final
 import pytest
 
 from consensus.messages import Prevote
+from tests.consensus.harness import START_MS
 from tests.consensus.mutants import MUTANTS, Mutant
-from tests.simulator.arena import fast_signatures
-from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
-from tests.simulator.invariants import ForkNamesTheGuilty, find_guilty
+from tests.simulator.copies import fast_signatures
+from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
+from tests.simulator.invariants import ForkNamesTheGuilty, NoHonestNodeBlamed, find_guilty
 from tests.simulator.liveness import run_scenario
 from tests.simulator.minimise import ScenarioFailed, explain, find_failure, judge_all, minimise
 from tests.simulator.scenario import Lose, Scenario
@@ -23,9 +24,13 @@ from tests.simulator.scenario import Lose, Scenario
 DIRECTED_SEEDS: Final = 10_000
 RANDOM_SEEDS: Final = 1_000
 SEEDS_PER_TEST: Final = 250
+LONG_RUN_HEIGHTS: Final = 40
 
 # (family, seed) of scenarios that found a bug once: in the engine, or in a judge.
 KEPT: Final = (
+    ("lock_attack", 4161),  # a prevote for a block we had re-locked named too old a polka: it looked like amnesia
+    ("lock_attack", 4481),  # the same, of a block that was proposed as a fresh one
+    ("lock_attack", 7801),  # the same, with an older polka shown
     ("twins", 17),  # a twin passes on its other copy's vote; the judge of double signing took it for its own
     ("twins", 21),  # the same, of a proposal and the journal
 )
@@ -68,6 +73,15 @@ def test_fast_signatures_change_nothing_but_the_speed() -> None:
     assert [signed.vote for signed in fast.said] == [signed.vote for signed in real.said]
 
 
+def test_two_byzantine_of_seven_change_nothing_but_the_time_and_are_named() -> None:
+    with fast_signatures():
+        arena = run_scenario(build_long_run(1, LONG_RUN_HEIGHTS))
+    assert not arena.is_healed  # all heights were decided while they went on
+    assert (arena.now_ms - START_MS) < LONG_RUN_HEIGHTS * 10_000
+    judge = next(one for one in arena.judges if isinstance(one, NoHonestNodeBlamed))
+    assert judge.named == set(arena.scenario.corrupt)
+
+
 def test_too_many_twins_do_fork_the_chain_and_are_found_out() -> None:
     """Otherwise the judge of forks would have nothing to judge."""
     forks = 0
@@ -89,7 +103,7 @@ def test_directed_scenarios_reach_later_rounds() -> None:
 
 
 def test_a_failing_scenario_is_cut_down_to_the_moves_it_needs() -> None:
-    """Three losses of prevotes in round 0 are what the failure needs here, and nothing else."""
+    """The losses of two rounds are what the failure needs here, and nothing else."""
     scenario = build_scenario("twins", 5)
     needed = {move for move in scenario.moves if isinstance(move, Lose) and move.round in {1, 3}}
 

@@ -6,8 +6,8 @@ from the node's method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -15,17 +15,23 @@ import click
 
 from contracts_native.lots import INTERVALS_PER_REPORT_MAX
 from contracts_native.meters import Channel
-from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
 from ledger.fields import Json
-from node.cli.csv_readings import ChannelData, read_csv
 from node.cli.derive import describe_submitted, format_submitted
+from node.cli.meter_tools import relay
 from node.cli.options import FILE, Signing, load_any_meter_key, with_key
 from node.cli.output import format_table, note, show, show_rows
 from node.cli.values import FieldType
 from node.client import Client, RpcError, Submitted
 from node.keystore import MeterSigningKey
+from node.meter_files.choosing import Choice, choose
+from node.meter_files.csv_file import read_csv
+from node.meter_files.detection import READERS, detect_format, read_meter_file
+from node.meter_files.model import ChannelData, Event, Skipped, collect_channels
+from node.meter_files.opening import open_meter_file
+from node.meter_files.stretches import regroup, split_into_reports
+from node.meter_files.summary import summarise, summarise_events
 
-FORMATS: Final[dict[str, Callable[..., list[ChannelData]]]] = {"csv": read_csv}
 INTERVALS_PER_TRANSACTION_MAX: Final = 20_000  # at nine bytes each: well below the largest transaction
 REPORTS_PER_TRANSACTION_MAX: Final = 500
 _MOMENT: Final = FieldType("from_ms", {"type": "integer"}, None)
@@ -37,10 +43,14 @@ def command() -> None:
 
     \b
     Example:
-      wattprint reading submit june.csv --dry-run
+      wattprint reading submit june.csv march.xml p1.txt --dry-run
       wattprint reading submit june.csv --meter 5f0c… --meter-key meter-7.key.json --key oracle.key.json
       wattprint reading list 5f0c… --channel production --csv
+      wattprint reading relay --source tcp://192.168.1.7:8088 --meter 5f0c… --meter-key meter-7.key.json
     """
+
+
+command.add_command(relay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +63,29 @@ class _Channel:
 
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
-@click.option("--format", "form", type=click.Choice(sorted(FORMATS)), default="csv", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(sorted(READERS)), help="The files' format.  [default: what each begins like]"
+)
 @click.option("--meter", metavar="HEX", help="The meter's id.")
 @click.option("--meter-key", type=FILE, metavar="FILE", help="The meter's key file, which signs the values.")
-@click.option("--column", "columns", multiple=True, help="Take only this column; repeatable.  [default: all]")
+@click.option("--column", "columns", multiple=True, help="Take only this column of a CSV; repeatable.  [default: all]")
+@click.option("--point", "points", multiple=True, help="Take only this metering point; repeatable.  [default: all]")
 @click.option(
     "--direction",
     type=click.Choice([channel.value for channel in Channel]),
-    help="What a column measured that is neither production_wh nor consumption_wh.",
+    help="What a CSV column measured whose name does not end in production_wh or consumption_wh.",
 )
-@click.option("--interval-s", type=int, help="Length of an interval.  [default: the shortest step in the file]")
+@click.option(
+    "--interval-s",
+    type=click.IntRange(min=1),
+    help="Length of an interval of a CSV.  [default: the shortest step in the file]",
+)
 @click.option(
     "--flag",
     type=click.Choice([flag.value for flag in Flag]),
     default=Flag.MEASURED.value,
     show_default=True,
-    help="Only measured production mints.",
+    help="The best that a value may be called; a file may call it less. Only measured production mints.",
 )
 @click.option("--from", "from_ms", type=_MOMENT, metavar="TIME", help="Leave out intervals that start before.")
 @click.option("--until", "until_ms", type=_MOMENT, metavar="TIME", help="Leave out intervals that start then or later.")
@@ -78,10 +95,11 @@ def submit(
     signing: Signing,
     *,
     files: tuple[Path, ...],
-    form: str,
+    form: str | None,
     meter: str | None,
     meter_key: Path | None,
     columns: tuple[str, ...],
+    points: tuple[str, ...],
     direction: str | None,
     interval_s: int | None,
     flag: str,
@@ -91,40 +109,55 @@ def submit(
 ) -> None:
     """Put the values of files on the ledger, signed by the meter.
 
-    A CSV file has the column start_utc (2016-06-06T00:00:00Z, the start of the interval) and whole watt-hours in
-    production_wh, consumption_wh or columns of any name. A gap in the file begins a new report. Sequence number and
-    register go on from what the ledger has.
+    Files are CSV, Green Button (ESPI XML), DSMR P1 telegrams, NEM12 or MSCONS. A CSV file has the column start_utc
+    (2016-06-06T00:00:00Z, the start of the interval) and whole watt-hours in production_wh, consumption_wh or columns
+    of any name. A gap begins a new report, and so does another quality. Intervals that are shorter than the meter's
+    are added up. Sequence number and register go on from what the ledger has.
     """
-    channels = [
-        _cut(one, direction, from_ms, until_ms)
-        for file in files
-        for one in FORMATS[form](file, columns=columns, interval_s=interval_s)
-    ]
-    channels = [one for one in channels if one.values_wh]
-    rows = [one.describe() for one in channels]
+    choice = Choice(points, Channel(direction) if direction else None, Flag(flag), from_ms, until_ms)
+    events = choose(_read_files(signing, files, form, columns, interval_s), choice)
     if dry_run:
+        rows = [one.to_json() for one in summarise_events(events)]
         show_rows(signing, cast("list[Json]", rows), rows)
         return
     if meter is None or meter_key is None:
         raise click.UsageError("Give --meter and --meter-key, or --dry-run.")
+    channels = [one for one in collect_channels(events) if one.values]
     for one in channels:
         if one.direction is None:
             raise click.UsageError(f"Column {one.point} of {one.source}: say --direction, or choose with --column.")
     if not channels:
-        raise click.UsageError("No interval of these files is within --from and --until.")
-    key = load_any_meter_key(meter_key)
-    _submit_all(signing, channels, meter=meter, key=key, flag=Flag(flag))
+        raise click.UsageError("These files have no interval to submit.")
+    _submit_all(signing, channels, meter=meter, key=load_any_meter_key(meter_key))
 
 
-def _submit_all(
-    signing: Signing, channels: Sequence[ChannelData], *, meter: str, key: MeterSigningKey, flag: Flag
-) -> None:
+def _read_files(
+    signing: Signing, files: Sequence[Path], form: str | None, columns: Sequence[str], interval_s: int | None
+) -> Iterator[Event]:
+    """The values of the files, one after another; what is left out of them is noted on stderr."""
+    for path in files:
+        file = open_meter_file(path)
+        found = form or detect_format(file)
+        if found != "csv" and (columns or interval_s):
+            raise click.UsageError(f"{path} is {found}: --column and --interval-s are for CSV.")
+        events: Iterator[Event] = (
+            read_csv(file, columns=columns, interval_s=interval_s) if found == "csv" else read_meter_file(file, found)
+        )
+        for event in events:
+            if isinstance(event, Skipped):
+                note(signing, f"left out of {event.source}: {event.point}: {event.what}")
+            yield event
+
+
+def _submit_all(signing: Signing, channels: Sequence[ChannelData], *, meter: str, key: MeterSigningKey) -> None:
     sender, cosigners = signing.load_key(), signing.load_cosigners()
 
     async def send(client: Client) -> list[dict[str, Json]]:
         status: dict[str, Any] = await client.chain_status()
         known: dict[str, Any] = await client.call("meter_get", meter=meter)
-        reports = make_reports(channels, known, status["chain_id"], key, flag)
+        reports = make_reports(channels, known, status["chain_id"], key)
+        if not reports:
+            raise click.UsageError("These files fill no interval of the meter.")
         done: list[dict[str, Json]] = []
         for batch in split_reports(reports):
             payload = SubmitReadings(tuple(batch))
@@ -146,43 +179,47 @@ def _submit_all(
         return done
 
     transactions = signing.run(send)
-    rows = [one.describe() for one in channels]
+    rows = summarise(channels)
     shown = [format_submitted({**one, "events": []}) for one in transactions]
     document: dict[str, Json] = {"channels": cast(Json, rows), "transactions": cast(Json, transactions)}
     show(signing, document, "\n".join([format_table(rows), "", *shown]))
 
 
 def make_reports(
-    channels: Sequence[ChannelData], meter: dict[str, Any], chain_id: str, key: MeterSigningKey, flag: Flag
+    channels: Sequence[ChannelData], meter: dict[str, Any], chain_id: str, key: MeterSigningKey
 ) -> list[Report]:
     """Signed reports of these channels, going on from where ``meter_get`` says that the meter stands."""
-    last = meter["last_accepted"]
     stands = {
         name: _Channel(record["sequence"] + 1, record["register_wh"]) if record else _Channel(1, 0)
-        for name, record in last.items()
+        for name, record in meter["last_accepted"].items()
     }
+    lengths_s = {spec["channel"]: spec["interval_s"] for spec in meter["channels"]}
     reports = []
-    for data in sorted(channels, key=lambda one: one.starts_ms[0]):
+    for data in sorted(channels, key=lambda one: one.values[0].start_ms):
         assert data.direction is not None
         name = data.direction.value
-        if name not in stands:
-            raise click.UsageError(f"The meter has no channel {name}; it has: {', '.join(stands)}.")
-        for start_ms, values_wh in data.split(INTERVALS_PER_REPORT_MAX):
-            stand = stands[name]
-            fields = {
-                "meter": bytes.fromhex(meter["meter"]),
-                "channel": data.direction,
-                "sequence": stand.sequence,
-                "start_ms": start_ms,
-                "interval_s": data.interval_s,
-                "values_wh": values_wh,
-                "register_start_wh": stand.register_wh,
-                "register_end_wh": stand.register_wh + sum(values_wh),
-                "flag": flag,
-            }
-            arguments = cast("dict[str, Any]", fields)
-            reports.append(Report(**arguments, signature=key.sign(make_report_message(chain_id, **arguments))))
-            stands[name] = _Channel(stand.sequence + 1, stand.register_wh + sum(values_wh))
+        if name not in lengths_s:
+            raise click.UsageError(f"The meter has no channel {name}; it has: {', '.join(lengths_s)}.")
+        fitted = regroup(data, lengths_s[name])
+        stand = stands[name]
+        for stretch in split_into_reports(
+            fitted, intervals_max=INTERVALS_PER_REPORT_MAX, register_start_wh=stand.register_wh
+        ):
+            report = Report(
+                bytes.fromhex(meter["meter"]),
+                data.direction,
+                stand.sequence,
+                stretch.start_ms,
+                stretch.interval_s,
+                stretch.values_wh,
+                stretch.register_start_wh,
+                stretch.register_end_wh,
+                stretch.flag,
+                UNSIGNED,
+            )
+            reports.append(sign_report(report, chain_id, key.sign))
+            stand = _Channel(stand.sequence + 1, stretch.register_end_wh)
+        stands[name] = stand
     return reports
 
 
@@ -197,18 +234,3 @@ def split_reports(reports: Sequence[Report]) -> list[list[Report]]:
             intervals = len(report.values_wh)
         batches[-1].append(report)
     return batches
-
-
-def _cut(data: ChannelData, direction: str | None, from_ms: int | None, until_ms: int | None) -> ChannelData:
-    """The part of a channel in [``from_ms``, ``until_ms``), with the direction if its column did not say it."""
-    kept = [
-        pair
-        for pair in zip(data.starts_ms, data.values_wh, strict=True)
-        if (from_ms is None or pair[0] >= from_ms) and (until_ms is None or pair[0] < until_ms)
-    ]
-    return replace(
-        data,
-        direction=data.direction or (Channel(direction) if direction else None),
-        starts_ms=tuple(start_ms for start_ms, _ in kept),
-        values_wh=tuple(value_wh for _, value_wh in kept),
-    )

@@ -12,13 +12,14 @@ import click
 
 from contracts_native.table import load_table
 from ledger.errors import Malformed, NotAdmitted
-from ledger.fields import Json
+from ledger.fields import Json, get_field_types
 from ledger.transaction import TRANSACTION_BYTES_MAX, check_signatures, decode_transaction, transaction_to_json
 from node.cli.derive import describe_submitted, format_submitted
 from node.cli.options import TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX, Common, Connected, with_common, with_node
 from node.cli.output import show
 from node.cli.reads import make_read_command
 from node.client import SignedTransaction
+from node.protocol_page import make_protocol_page
 from node.rpc_methods import METHODS
 
 _timeout = click.option(
@@ -49,6 +50,26 @@ def wait(connected: Connected, *, tx_id: str, timeout_ms: int) -> None:
     """Wait until a transaction is final; exit status 1 if it was dropped or the time is up."""
     answer = connected.run(lambda client: client.wait(tx_id, timeout_ms=timeout_ms))
     show(connected, cast(Json, answer))
+
+
+@command.command("types")
+@click.option("--markdown", is_flag=True, help="The whole page of the protocol, as it stands in docs/protocol.md.")
+@with_common
+def list_types(common: Common, *, markdown: bool) -> None:
+    """List every type of transaction, with who may sign it and its fields. Asks no node."""
+    table = load_table()
+    if markdown:
+        click.echo(make_protocol_page(table), nl=False)
+        return
+    rows: list[Json] = [
+        {
+            "type": tag,
+            "signed_by": ", ".join(sorted(kind.declaration.roles)) or "anyone registered",
+            "fields": ", ".join(get_field_types(kind)),
+        }
+        for tag, kind in sorted(table.payloads.items())
+    ]
+    show(common, rows)
 
 
 @command.command()

@@ -108,7 +108,7 @@ def make_large_nem12() -> Iterator[bytes]:
 
 
 def make_large_dsmr() -> Iterator[bytes]:
-    for index in range(1_500):
+    for index in range(5_000):
         clock = format_utc(1_546_300_800_000 + index * 10_000)
         time = f"{clock[2:4]}{clock[5:7]}{clock[8:10]}{clock[11:13]}{clock[14:16]}{clock[17:19]}W"
         body = f"/ISK5\\2M550T-1012\r\n\r\n0-0:1.0.0({time})\r\n1-0:1.8.1({index:09}*Wh)\r\n0-0:96.13.0()\r\n!".encode()
@@ -139,7 +139,7 @@ def make_large_mscons() -> Iterator[bytes]:
     [
         ("csv", make_large_csv, 12_000),
         ("nem12", make_large_nem12, 17_280),
-        ("dsmr", make_large_dsmr, 1_499),
+        ("dsmr", make_large_dsmr, 4_999),
         ("greenbutton", make_large_feed, 9_999),
         ("mscons", make_large_mscons, 8_000),
     ],

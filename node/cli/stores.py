@@ -1,0 +1,75 @@
+"""Which store of documents a command works on, and how a person sees that a large file is on its way.
+
+Owns --store, where it leads without being told, and the bar. A store is a directory of this machine, or the address
+of an IPFS daemon's API.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from node.cli.options import Common, Option
+from node.documents.daemon import DaemonStore
+from node.documents.embedded import EmbeddedStore
+from node.documents.service import Report, say_nothing
+from node.documents.store import DocumentStore
+
+STORE_VARIABLE: Final = "WATTPRINT_STORE"
+HOME_VARIABLE: Final = "WATTPRINT_HOME"
+STORE_DIRECTORY: Final = "documents"
+HOME_DIRECTORY: Final = ".wattprint"
+MULTIADDRESS_STARTS: Final = ("/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/")
+BAR_BYTES_LEAST: Final = 4 * 1024 * 1024  # what is smaller is done before it is drawn
+
+STORE_OPTION: Final[Option] = (
+    ("--store", "store_place"),
+    {
+        "metavar": "DIR|ADDRESS",
+        "envvar": STORE_VARIABLE,
+        "help": "Where documents are: a directory, or an IPFS daemon such as /ip4/127.0.0.1/tcp/5001; or "
+        f"{STORE_VARIABLE}.  [default: {STORE_DIRECTORY} in {HOME_VARIABLE}, or in ~/{HOME_DIRECTORY}]",
+    },
+)
+
+
+def open_store(place: str | None) -> DocumentStore:
+    """The store at a place, or the one of this person. A directory is made. Raises ``StoreFailed``."""
+    if place is not None and place.startswith(MULTIADDRESS_STARTS):
+        return DaemonStore(place)
+    return EmbeddedStore(find_default_place() if place is None else Path(place))
+
+
+def find_default_place() -> Path:
+    """The embedded store of a node's home, if one is named, else of this person."""
+    home = os.environ.get(HOME_VARIABLE)
+    return (Path(home) if home else Path.home() / HOME_DIRECTORY) / STORE_DIRECTORY
+
+
+@contextmanager
+def show_progress(common: Common) -> Iterator[Report]:
+    """A bar on stderr for each thing that is done to a large file; none in a pipe, none for a program."""
+    console = Console(stderr=True)
+    if common.as_json or not console.is_terminal:
+        yield say_nothing
+        return
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
+    )
+    tasks = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if total < BAR_BYTES_LEAST:
+            return
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=max(total, done))
+
+    with bars:
+        yield report

@@ -1,0 +1,225 @@
+"""A node's copies of documents: kept for the participants that it works for, fetched from peers, served to peers.
+
+Touches the world (threads for the store). Everything here is ciphertext; a block of a peer is hashed before it is kept,
+and a document is pinned only when the whole of it is here. Losing a disk loses no document that another node keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Coroutine
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import Final, Protocol
+
+from contracts_native.documents import (
+    DOCUMENTS,
+    VERSIONS,
+    Document,
+    DocumentAnchored,
+    DocumentGranted,
+    DocumentRetired,
+    DocumentStatus,
+    can_read,
+)
+from ledger.errors import Malformed, Rejected
+from ledger.primitives import Address, PublicKey
+from ledger.receipt import Event
+from ledger.state import State
+from ledger.storage import Reader
+from node.documents.cid import Cid, decode_cid
+from node.documents.reading import walk
+from node.documents.store import DocumentStore, StoreFailed
+from node.documents.workers import StoreWorkers
+from node.logs import Log
+from p2p.messages import DocumentBlock, DocumentBlockRequest, DocumentMessage
+
+ANSWER_SECONDS: Final = 10  # for one block, of a peer that has it
+RETRY_SECONDS: Final = 20  # until what no peer had is asked for again
+TASKS_MAX: Final = 64
+BLOCKS_PER_MINUTE: Final = 4_500  # below what a peer's budget lets us ask
+BLOCK_SECONDS_LEAST: Final = 60 / BLOCKS_PER_MINUTE
+
+_log = Log("documents")
+
+
+class Peers(Protocol):
+    """Who can be asked."""
+
+    def send(self, peer_key: PublicKey, message: DocumentMessage, /) -> bool:
+        """Queue a message; False when the peer is not there or has too much to do."""
+
+    def report(self, peer_key: PublicKey, reason: str, /) -> None:
+        """Lower a peer's score."""
+
+
+class Replica:
+    """Fetches, one document at a time, and serves. ``keep_for``: whose readable documents are kept here."""
+
+    def __init__(self, store: DocumentStore, peers: Peers, *, keep_for: Collection[Address]) -> None:
+        self._store = store
+        self._peers = peers
+        self._keep_for = frozenset(keep_for)
+        self._workers = StoreWorkers()
+        self._loop = asyncio.get_running_loop()
+        self._connected: list[PublicKey] = []
+        self._due: dict[Cid, int] = {}  # what is to be fetched → its size in bytes
+        self._answers: dict[tuple[PublicKey, Cid], asyncio.Future[bytes | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+
+    @property
+    def due(self) -> int:
+        """How many documents are still to be fetched."""
+        return len(self._due)
+
+    def start(self, reader: Reader) -> None:
+        """Look through what is committed, and begin to fetch what is not here."""
+        if self._keep_for:
+            state = State(reader)
+            for key, document in DOCUMENTS.scan(state):
+                self._want(state, key[len(DOCUMENTS.prefix) :], document)
+        self._spawn(self._fetch_always())
+
+    async def stop(self) -> None:
+        """End every task; a document that is under way is begun again after the next start."""
+        for future in self._answers.values():
+            future.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._workers.close()
+
+    def on_events(self, reader: Reader, events: Collection[Event]) -> None:
+        """Hear what a block did."""
+        state = State(reader)
+        for one in events:
+            if isinstance(one, DocumentAnchored | DocumentGranted) and not self._keep_for.isdisjoint(one.readers):
+                self._want(state, one.document, DOCUMENTS.get(state, one.document))
+            elif isinstance(one, DocumentRetired):
+                self._drop(state, one.document, DOCUMENTS.get(state, one.document))
+
+    def on_peer_up(self, peer: PublicKey) -> None:
+        """A peer can be asked."""
+        self._connected.append(peer)
+        self._news.set()
+
+    def on_peer_down(self, peer: PublicKey) -> None:
+        """A peer will not answer any more."""
+        with contextlib.suppress(ValueError):
+            self._connected.remove(peer)
+        for (asked, _), future in self._answers.items():
+            if asked == peer and not future.done():
+                future.set_result(None)
+
+    def on_message(self, peer: PublicKey, message: DocumentMessage) -> None:
+        """A peer asks for a block, or answers."""
+        try:
+            cid = decode_cid(message.cid)
+        except Malformed:
+            self._peers.report(peer, "document_cid_invalid")
+            return
+        if isinstance(message, DocumentBlockRequest):
+            self._spawn(self._serve(peer, cid))
+            return
+        future = self._answers.get((peer, cid))
+        if future is not None and not future.done():  # else it came too late
+            future.set_result(message.data)
+
+    def _want(self, state: State, document_id: bytes, document: Document) -> None:
+        if document.status is not DocumentStatus.ACTIVE:
+            return
+        for number in range(1, document.version + 1):
+            if any(can_read(state, document_id, number, reader) for reader in self._keep_for):
+                version = VERSIONS.get(state, document_id, number)
+                self._due[decode_cid(version.cid)] = version.size_bytes
+        self._news.set()
+
+    def _drop(self, state: State, document_id: bytes, document: Document) -> None:
+        """Nobody has a key of it: let the store forget it."""
+        for number in range(1, document.version + 1):
+            cid = decode_cid(VERSIONS.get(state, document_id, number).cid)
+            self._due.pop(cid, None)
+            self._spawn(self._unpin(cid))
+
+    async def _unpin(self, cid: Cid) -> None:
+        with contextlib.suppress(StoreFailed):  # it was not here
+            await self._workers.run(lambda: self._store.unpin(cid))
+
+    async def _serve(self, peer: PublicKey, cid: Cid) -> None:
+        try:
+            data: bytes | None = await self._workers.run(lambda: next(self._store.open_blocks(cid)).data)
+        except (StoreFailed, Rejected):
+            data = None
+        self._peers.send(peer, DocumentBlock(bytes(cid), data))
+
+    async def _fetch_always(self) -> None:
+        while True:
+            self._news.clear()
+            for cid, size in list(self._due.items()):
+                if cid in self._due and await self._fetch(cid, size):
+                    self._due.pop(cid, None)
+            with contextlib.suppress(TimeoutError):
+                # What no peer had is asked for again later, or when something is new.
+                await asyncio.wait_for(self._news.wait(), RETRY_SECONDS if self._due else None)
+
+    async def _fetch(self, cid: Cid, size: int) -> bool:
+        """Whether a document is here now, whole and pinned."""
+        try:
+            if cid in await self._workers.run(self._store.list_pins):
+                return True
+        except StoreFailed as error:
+            _log.warning("store not usable", reason=error.reason, item=error.item)
+            return False
+        for peer in list(self._connected):
+            try:
+                await self._workers.run(partial(self._copy, peer, cid, size))
+            except (StoreFailed, Rejected) as error:
+                self._judge(peer, cid, error)
+                continue
+            _log.info("document kept", cid=str(cid), size_bytes=size, peer=peer.hex())
+            return True
+        return False
+
+    def _judge(self, peer: PublicKey, cid: Cid, error: StoreFailed | Rejected) -> None:
+        _log.debug("document not fetched", cid=str(cid), peer=peer.hex(), reason=error.reason)
+        if error.reason in ("block_hash_wrong", "block_too_large"):
+            self._peers.report(peer, "document_block_wrong")
+
+    def _copy(self, peer: PublicKey, cid: Cid, size: int) -> None:
+        """Runs in a thread: take a document from a peer, block by block, parents first, and pin it."""
+
+        def get_block(wanted: Cid) -> bytes:
+            answer = asyncio.run_coroutine_threadsafe(self._ask(peer, wanted), self._loop)
+            try:
+                data = answer.result(2 * ANSWER_SECONDS)
+            except (CancelledError, TimeoutError):  # the node stops
+                data = None
+            if data is None:
+                raise StoreFailed("block_absent", wanted)
+            return data
+
+        blocks = (visit.block for visit in walk(get_block, cid, size_max=size))
+        self._store.put_blocks(cid, blocks, size_max=size)
+
+    async def _ask(self, peer: PublicKey, cid: Cid) -> bytes | None:
+        await asyncio.sleep(BLOCK_SECONDS_LEAST)
+        future: asyncio.Future[bytes | None] = self._loop.create_future()
+        self._answers[peer, cid] = future
+        try:
+            if not self._peers.send(peer, DocumentBlockRequest(bytes(cid))):
+                return None
+            return await asyncio.wait_for(future, ANSWER_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            del self._answers[peer, cid]
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if len(self._tasks) >= TASKS_MAX:  # the peer asks again, or another node
+            work.close()
+            return
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,1 @@
+"""Meters that sign: one that plays a file, and a relay between a customer port and the ledger."""

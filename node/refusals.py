@@ -1,0 +1,58 @@
+"""What was refused lately, so that a transaction that is sent again costs a hash and a look-up.
+
+Owns the memory only. A refusal that no later block can change holds for everybody; one that a later block may change
+holds for peers' copies and for some blocks, while whoever submits at the door is always judged anew.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from ledger.errors import Malformed, Rejected
+from ledger.primitives import Hash, sha256
+
+REFUSALS_MAX: Final = 20_000  # about 8 MB
+REFUSED_BLOCKS: Final = 20  # for so many a peer's copy is not looked at again
+FOR_EVER: Final = frozenset({"signature_invalid", "transaction_of_another_chain", "transaction_expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why, and of which transaction (None when the bytes did not decode); ``until_height`` None: for ever."""
+
+    error: Rejected
+    tx_id: Hash | None
+    until_height: int | None
+
+
+def is_final(error: Rejected, tx_id: Hash | None) -> bool:
+    """Whether no later block can change a refusal: bytes that do not decode (``tx_id`` None) never will."""
+    return (tx_id is None and isinstance(error, Malformed)) or error.reason in FOR_EVER
+
+
+class Refusals:
+    """The last refusals by the hash of the bytes; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._by_hash: OrderedDict[bytes, Refusal] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def find(self, raw: bytes, *, height: int, is_from_door: bool) -> Refusal | None:
+        """Why these bytes need no second look while ``height`` is the last block, or None."""
+        if not self._by_hash:
+            return None
+        refusal = self._by_hash.get(sha256(raw))
+        if refusal is None or refusal.until_height is None:
+            return refusal
+        return None if is_from_door or height >= refusal.until_height else refusal
+
+    def note(self, raw: bytes, error: Rejected, tx_id: Hash | None, *, height: int) -> None:
+        """Remember a refusal after block ``height``."""
+        until_height = None if is_final(error, tx_id) else height + REFUSED_BLOCKS
+        self._by_hash[sha256(raw)] = Refusal(error, tx_id, until_height)
+        if len(self._by_hash) > REFUSALS_MAX:
+            self._by_hash.popitem(last=False)
