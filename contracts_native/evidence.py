@@ -158,12 +158,12 @@ def find_recorded(state: State, offender: PublicKey, height: int, kind: OffenceK
 def check_age(state: State, height: int, block: BlockContext) -> None:
     """Evidence of a height is still taken. Raises ``RuleViolated`` (``evidence_too_old``, ``evidence_of_the_future``).
 
-    Age by the clock counts from the last hundredth height at or before the offence.
+    Age by the clock counts from the next hundredth height; before that comes, evidence is fresh.
     """
     if height > block.height:
         raise RuleViolated("evidence_of_the_future", f"height {height} at {block.height}")
     time_ms = find_time_ms(state, height)
-    age_ms = EVIDENCE_AGE_MS_MAX + 1 if time_ms is None else block.time_ms - time_ms
+    age_ms = 0 if time_ms is None else block.time_ms - time_ms
     if block.height - height > EVIDENCE_BLOCKS_MAX or age_ms > EVIDENCE_AGE_MS_MAX:
         raise RuleViolated("evidence_too_old", f"height {height} at {block.height}, {age_ms} ms")
 
@@ -171,7 +171,7 @@ def check_age(state: State, height: int, block: BlockContext) -> None:
 @transaction("governance.evidence", roles=(VALIDATOR,))
 @dataclass(frozen=True, slots=True)
 class ReportEvidence(Payload):
-    """Put two statements of a validator on record that together prove a breach. Nodes submit this by themselves."""
+    """Put two statements of a validator on record that prove a breach; nodes submit this by themselves."""
 
     offender: PublicKey
     first: Statement

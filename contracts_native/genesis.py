@@ -6,7 +6,7 @@ everyone after them is registered by a transaction.
 
 from __future__ import annotations
 
-from contracts_native import evidence, recent_blocks
+from contracts_native import evidence
 from contracts_native.credits import ISSUERS, Issuer
 from contracts_native.participants import PARTICIPANTS, KycStatus, Participant, Role
 from ledger.errors import Malformed
@@ -21,7 +21,6 @@ def found(state: State, document: GenesisDocument) -> None:
     Raises ``Malformed`` for an unknown role or a key named twice.
     """
     evidence.found(state, compute_genesis_hash(document))
-    recent_blocks.found(state, document.time_ms)
     for member in document.participants:
         address = compute_address(member.public_key)
         if PARTICIPANTS.find(state, address) is not None:

@@ -16,7 +16,7 @@ from ledger.authorities import compute_quorum
 from ledger.encoding import Plain
 from ledger.errors import NotAdmitted, NotPermitted, Rejected, RuleViolated
 from ledger.fields import Bounds, Length, from_plain, to_plain
-from ledger.parameters import PARAMETERS, ZONE_PAIRS_MAX, Parameters, get_parameters
+from ledger.parameters import ZONE_PAIRS_MAX, Parameters, get_parameters, set_parameters
 from ledger.primitives import Address, Hash, PublicKey, compute_address, format_address
 from ledger.receipt import Event, event
 from ledger.state import State
@@ -209,8 +209,9 @@ def finish_block(state: State, end: BlockEnd) -> None:
 @transaction("governance.propose", roles=(VALIDATOR,))
 @dataclass(frozen=True, slots=True)
 class Propose(Payload):
-    """Propose one change, in force from a height on: a validator to add (with its moniker) or to remove, parameters,
-    or a version of the protocol. The proposer approves it by proposing it; the other validators vote.
+    """Propose one change of validators, parameters or the protocol version, in force from a height on.
+
+    A validator to add comes with its moniker. Who proposes a change approves it; the other validators vote.
     """
 
     add_validator: PublicKey | None
@@ -251,7 +252,7 @@ class Propose(Payload):
 @transaction("governance.vote", roles=(VALIDATOR,))
 @dataclass(frozen=True, slots=True)
 class Vote(Payload):
-    """Vote on an open proposal, once. With more than two thirds of the validators for it, it is scheduled."""
+    """Vote on an open proposal, once; more than two thirds of the validators schedule it."""
 
     proposal: ProposalId
     approves: bool
@@ -276,7 +277,10 @@ class Vote(Payload):
 @transaction("governance.ready", roles=(CANDIDATE,))
 @dataclass(frozen=True, slots=True)
 class ShowReadiness(Payload):
-    """A candidate names a block of the last hundred by its id: so it follows the chain, and its key signs."""
+    """Show, as a candidate, that one follows the chain and signs, by naming one of the last hundred blocks.
+
+    The last block itself is not known to the rules yet; the one before it is.
+    """
 
     height: int
     block_id: Hash
@@ -284,7 +288,6 @@ class ShowReadiness(Payload):
     def apply(self, state: State, tx: TxContext) -> None:
         if tx.block.height - self.height > READY_BLOCKS_MAX:
             raise RuleViolated("block_not_recent", f"height {self.height} at {tx.block.height}")
-        # The last block's own id is not known to the state yet; a candidate names the one before it.
         if recent_blocks.find_block_id(state, self.height) != self.block_id:
             raise RuleViolated("block_not_of_this_chain", f"{self.block_id.hex()} at height {self.height}")
         waiting = _list_proposals_to_add(state, tx.sender)
@@ -358,7 +361,7 @@ def _put_in_force(state: State, change: Change, height: int) -> None:
     effect = _check_effect(state, change, height)
     match effect:
         case Parameters():
-            PARAMETERS.put(state, value=effect)
+            set_parameters(state, effect, from_height=height)
         case ProtocolVersion():
             PROTOCOL.put(state, value=effect)
         case after:

@@ -39,11 +39,6 @@ RECENT: Table[RecentBlock] = Table("gb", RecentBlock, missing="block_not_recent"
 TIMES: Table[BlockTime] = Table("gt", BlockTime, missing="block_time_not_kept")
 
 
-def found(state: State, time_ms: int) -> None:
-    """Keep the time of height 0."""
-    TIMES.put(state, 0, value=BlockTime(time_ms))
-
-
 def note_block(state: State, end: BlockEnd) -> None:
     """Remember a block; what is too old goes."""
     height = end.block.height
@@ -51,7 +46,6 @@ def note_block(state: State, end: BlockEnd) -> None:
     if height % TIME_STEP_BLOCKS == 0:
         TIMES.put(state, height, value=BlockTime(end.block.time_ms))
         if height > TIMES_KEPT_BLOCKS:
-            # One step more than is promised: the time before the oldest height is asked for as well.
             TIMES.delete(state, height - TIMES_KEPT_BLOCKS - TIME_STEP_BLOCKS)
 
 
@@ -67,6 +61,9 @@ def list_proposers(state: State, *, from_height: int) -> set[PublicKey]:
 
 
 def find_time_ms(state: State, height: int) -> int | None:
-    """A block time at a height or up to a hundred blocks before it; None if that is too long ago."""
-    found = TIMES.find_floor(state, height)
+    """The block time at the next hundredth height, at or after this one; None if it has not come.
+
+    Of heights too long ago, the first time that is kept.
+    """
+    found = TIMES.find_above(state, max(height - 1, 0))
     return None if found is None else found[1].time_ms

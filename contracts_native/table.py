@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import contracts_native
 from contracts_native import genesis, governance, participants
-from ledger.parameters import PARAMETERS
+from ledger.parameters import PARAMETER_HISTORY, PARAMETERS
 from ledger.receipt import Event
 from ledger.state import State
 from ledger.tables import Table
@@ -60,7 +60,7 @@ def _find_types(modules: list[ModuleType], base: type) -> list[type]:
 
 
 def _find_tables(modules: list[ModuleType]) -> list[Table[object]]:
-    of_ledger = (PARAMETERS, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
+    of_ledger = (PARAMETERS, PARAMETER_HISTORY, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
     tables = [*of_ledger, *(value for module in modules for value in vars(module).values())]
     # A table is seen once for each module that imports it.
     return list({id(table): cast("Table[object]", table) for table in tables if isinstance(table, Table)}.values())

@@ -13,7 +13,7 @@ from ledger.block import PROTOCOL_VERSION, Header, compute_transactions_root
 from ledger.encoding import encode
 from ledger.errors import Malformed
 from ledger.fields import Bounds, Json, Length, from_json, to_json, to_plain
-from ledger.parameters import PARAMETERS, Parameters
+from ledger.parameters import Parameters, set_parameters
 from ledger.primitives import ZERO_HASH, Hash, PublicKey, sha256
 from ledger.receipt import compute_events_root
 from ledger.state import State
@@ -87,7 +87,7 @@ def compute_genesis_hash(document: GenesisDocument) -> Hash:
 def compute_genesis_changes(document: GenesisDocument, table: TransactionTable) -> dict[bytes, bytes | None]:
     """The first state, as changes to an empty one."""
     state = State(MemoryStore())
-    PARAMETERS.put(state, value=document.parameters)
+    set_parameters(state, document.parameters, from_height=0)
     members = tuple(Member(one.public_key, one.moniker) for one in document.validators)
     set_validators(state, ValidatorRecord(members), from_height=0)
     PROTOCOL.put(state, value=ProtocolVersion(PROTOCOL_VERSION))

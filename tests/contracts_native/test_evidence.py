@@ -114,14 +114,22 @@ def test_only_members_of_that_height_are_judged_and_old_keys_stay_answerable() -
 
 def test_evidence_grows_old_by_the_clock() -> None:
     council = Council(4)
-    council.run_to(150)
+    council.run_to(250)
     within, beyond = (
         report(council, *(replace(one, height=height) for one in (PREVOTE_A, PREVOTE_B))) for height in (120, 121)
     )
-    end_ms = START_MS + 100 * BLOCK_MS + EVIDENCE_AGE_MS_MAX  # counted from height 100, the last hundredth
+    end_ms = START_MS + 200 * BLOCK_MS + EVIDENCE_AGE_MS_MAX  # counted from height 200, the next hundredth
     signer = council.members[0]
     assert council.block(council.sign(within, signer), after_ms=end_ms - council.parent.time_ms)[1] == []
     assert council.block(council.sign(beyond, signer), after_ms=1)[1] == ["evidence_too_old"]
+
+
+def test_evidence_of_the_last_blocks_is_fresh_after_an_outage_of_a_month() -> None:
+    council = Council(4)
+    council.run_to(5)
+    statements = [replace(one, height=5) for one in (PREVOTE_A, PREVOTE_B)]
+    tx = council.sign(report(council, *statements), council.members[0])
+    assert council.block(tx, after_ms=30 * 86_400_000)[1] == []
 
 
 def test_evidence_of_a_height_to_come_is_refused() -> None:

@@ -26,7 +26,7 @@ from ledger.genesis import (
     compute_genesis_changes,
     make_genesis_header,
 )
-from ledger.parameters import PARAMETERS, Parameters
+from ledger.parameters import PARAMETER_HISTORY, PARAMETERS, Parameters
 from ledger.primitives import Address, PublicKey, Signature, compute_address
 from ledger.receipt import Event, event
 from ledger.state import State
@@ -123,7 +123,7 @@ class Later(Payload):
 
 def make_toy_table() -> TransactionTable:
     """The table of the toy transactions."""
-    known = (NOTES, PARTICIPANTS, PARAMETERS, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
+    known = (NOTES, PARTICIPANTS, PARAMETERS, PARAMETER_HISTORY, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
     tables = [cast("Table[object]", table) for table in known]
     payloads: list[type[Payload]] = [WriteNote, Spoil, Watch, Later]
     return make_table(payloads=payloads, events=[Noted], tables=tables, authorise=check_signers, found=found)
