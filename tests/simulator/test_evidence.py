@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consensus.codec import encode_message
+from consensus.codec import decode_message, encode_message
 from consensus.messages import (
     VALID_ROUND_NONE,
     Precommit,
@@ -131,6 +131,58 @@ def test_votes_that_an_honest_validator_may_say_are_no_offence() -> None:
     net.run_for(5_000)
     assert net.observed.evidence == []
     check_offences(net, guilty=set())
+
+
+def test_nobody_proposes_in_the_name_of_another() -> None:
+    net = Cluster(validators=4, seed=43)
+    net.run_until(height=3)
+    net.crash(GUILTY)
+    core, height = _get_core(net[0]), Height(_get_core(net[0]).header.height + 1)
+    executed, _ = build_block(core.chain, (), time_ms=net.timeline.now_ms, proposer=net[2].key.public_key)
+    proposal = Proposal(height, 0, executed.block_id, VALID_ROUND_NONE, net.timeline.now_ms)
+    signature = net[GUILTY].key.sign(compute_signed_bytes(core.context, proposal))
+    signed = SignedProposal(proposal, net[GUILTY].key.public_key, signature)
+    net._deliver(GUILTY, 0, ProposalMessage(encode_message(signed), executed.body, b""))
+    assert [what.partition(":")[0] for _, _, what in net.observed.blames] == ["block_of_another_proposer"]
+
+
+class CheatedCluster(Cluster):
+    """A cluster whose last validator votes twice every now and then, or tells some of the others something else."""
+
+    def send(self, sender: int, receiver: int, message: PeerMessage) -> None:
+        said = decode_message(message.body) if isinstance(message, ConsensusMessage) else None
+        if isinstance(said, SignedVote) and sender == GUILTY and said.voter == self[GUILTY].key.public_key:
+            other = sign_vote(self, change_value(said.vote))
+            match self.random.randrange(4):
+                case 0:
+                    message = other
+                case 1:
+                    super().send(sender, receiver, other)
+        super().send(sender, receiver, message)
+
+
+def change_value(vote: Vote) -> Vote:
+    """The same vote for a block that nobody knows."""
+    if isinstance(vote, Prevote):
+        return Prevote(vote.height, vote.round, A, VALID_ROUND_NONE)
+    return Precommit(vote.height, vote.round, A)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_that_equivocates_all_the_time_is_named_and_stops_nothing(seed: int) -> None:
+    net = CheatedCluster(validators=4, seed=seed)
+    net.faults.drop_permille = 50
+    for _ in range(6):
+        net.submit_something()
+        net.run_for(1_000)
+    net.heal()
+    check_liveness(net)
+    net.run_for(3_000)
+    for check in (check_agreement, check_durability, check_validity):
+        check(net)
+    check_offences(net, guilty={GUILTY})
+    kinds = {what for number in range(4) for _, _, what, _ in list_offences(net, number)}
+    assert kinds & {OffenceKind.DUPLICATE_PREVOTE, OffenceKind.DUPLICATE_PRECOMMIT}
 
 
 def list_offences(net: Cluster, number: int) -> list[tuple[int, int, str, Offence]]:
