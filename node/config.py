@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
+from ledger.errors import Malformed
+from ledger.primitives import PUBLIC_KEY_BYTES, Address, PublicKey, format_address, parse_address
 from node.errors import LocalError, get_disk_reason
 from node.files import write_replacing
 from node.rpc_gate import DEFAULT_GATE, GateSettings
@@ -61,11 +62,12 @@ _TEXTS: Final = {
     "chain_directory": "chain",
     "rpc.host": "127.0.0.1",
     "p2p.host": "127.0.0.1",
+    "documents.store": "documents",
     "log.level": "info",
     "log.format": "human",
 }
 _FLAGS: Final = {"rpc.reads_need_token": False}
-_LISTS: Final = ("p2p.allowed", "p2p.peers", "rpc.tokens", "rpc.origins")
+_LISTS: Final = ("p2p.allowed", "p2p.peers", "rpc.tokens", "rpc.origins", "documents.keep_for")
 _TOKEN_HASH: Final = re.compile("[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-\[\]:]{1,255}")
 _SECTIONS: Final = frozenset(key.partition(".")[0] for key in (*_NUMBERS, *_TEXTS, *_FLAGS, *_LISTS) if "." in key)
@@ -78,6 +80,7 @@ class ConfigError(LocalError):
     Reasons: ``config_missing``, ``config_not_usable``, ``permission_missing``, ``disk_full``, ``config_too_large``,
     ``config_not_toml``, ``config_key_unknown``, ``config_key_missing``, ``config_type_wrong``,
     ``config_value_out_of_range``, ``config_public_key_invalid``, ``config_peer_twice``, ``config_token_hash_invalid``,
+    ``config_address_invalid``,
     ``config_origin_invalid``.
     """
 
@@ -112,6 +115,8 @@ class NodeConfig:
     heartbeat_ms: int = 10_000  # an empty block after this long without transactions
     mempool_transactions_max: int = 10_000
     mempool_bytes_max: int = 16 * 1024 * 1024
+    documents_store: str = "documents"  # a directory, relative to the home, or an IPFS daemon: /ip4/127.0.0.1/tcp/5001
+    keep_for: tuple[Address, ...] = ()  # copies are kept here of every document that one of these can read
     log_level: str = "info"
     log_format: str = "human"
 
@@ -197,6 +202,8 @@ def parse_config(text: str, *, home: Path, environment: Mapping[str, str] | None
         heartbeat_ms=numbers["consensus.heartbeat_ms"],
         mempool_transactions_max=numbers["mempool.transactions_max"],
         mempool_bytes_max=numbers["mempool.bytes_max"],
+        documents_store=texts["documents.store"],
+        keep_for=_parse_keep_for(values.get("documents.keep_for", []), path),
         log_level=texts["log.level"],
         log_format=texts["log.format"],
     )
@@ -222,6 +229,8 @@ def format_config(config: NodeConfig) -> str:
     lines += [f"heartbeat_ms = {config.heartbeat_ms}"]
     lines += ["", "[mempool]", f"transactions_max = {config.mempool_transactions_max}"]
     lines += [f"bytes_max = {config.mempool_bytes_max}"]
+    lines += ["", "[documents]", f"store = {_quote(config.documents_store)}"]
+    lines += [f"keep_for = [{', '.join(_quote(format_address(one)) for one in config.keep_for)}]"]
     lines += ["", "[log]", f"level = {_quote(config.log_level)}", f"format = {_quote(config.log_format)}"]
     return "\n".join(lines) + "\n"
 
@@ -342,6 +351,16 @@ def _parse_texts(
         if not isinstance(item, str) or not form.fullmatch(item):
             raise ConfigError(reason, f"{path}: {key}[{i}]")
     return frozenset(map(str, items))
+
+
+def _parse_keep_for(value: object, path: Path) -> tuple[Address, ...]:
+    addresses = []
+    for item in _check_list("documents.keep_for", value, path):
+        try:
+            addresses.append(parse_address(item if isinstance(item, str) else ""))
+        except Malformed:
+            raise ConfigError("config_address_invalid", f"{path}: documents.keep_for: {ascii(item)[:100]}") from None
+    return tuple(addresses)
 
 
 def _parse_public_key(name: str, value: object, path: Path) -> PublicKey:

@@ -82,11 +82,12 @@ from p2p.messages import (
     HeightStatus,
     PeerMessage,
     ProposalMessage,
+    SnapshotPart,
+    SnapshotRequest,
     Transactions,
 )
 
 LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submissions
-TRANSACTIONS_PER_TURN: Final = 64  # a peer's transactions checked before anything else gets a turn; about 5 ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ class Core:
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
         self._evidence = EvidencePool()
-        self._intake = Intake(self._door, self.mempool)
+        self.intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
         self._is_halted = False
@@ -165,17 +166,12 @@ class Core:
     @property
     def is_syncing(self) -> bool:
         """Whether peers have decided more than the height that we are deciding."""
-        return self._get_lag_blocks() > 1 or bool(self._sync.queue)
+        return self._sync.get_lag_blocks(self._validators, self.header.height) > 1 or bool(self._sync.queue)
 
     @property
     def is_far_behind(self) -> bool:
         """Whether a transaction would be judged by a state that is long past."""
-        return self._get_lag_blocks() > LAG_BLOCKS_MAX
-
-    def _get_lag_blocks(self) -> int:
-        # As many must claim a height as cannot all be lying: else one peer could keep a node from its users.
-        liars_max = len(self._validators.members) - self._validators.quorum
-        return self._sync.get_claimed_height(self._validators, liars_max) - self.header.height
+        return self._sync.get_lag_blocks(self._validators, self.header.height) > LAG_BLOCKS_MAX
 
     @property
     def round(self) -> int:
@@ -219,8 +215,8 @@ class Core:
                 self._build(order)
             case CheckDue(order):
                 self._check(order)
-            case TransactionsDue(peer, raws):
-                self._admit_from_peer(peer, raws)
+            case TransactionsDue():
+                self._admit_from_peers()
             case EvidenceDue():
                 self._submit_evidence()
             case SyncedBlockDue():
@@ -240,15 +236,14 @@ class Core:
             self._announce_work()
         return admission
 
-    def _admit_from_peer(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
-        now, later = raws[:TRANSACTIONS_PER_TURN], raws[TRANSACTIONS_PER_TURN:]
-        fault = self._intake.admit(peer, now, self._now_ms)
-        self._announce_work()
-        if fault is not None:
+    def _admit_from_peers(self) -> None:
+        blame = self.intake.admit_some(self._now_ms)
+        if blame is not None:
+            peer, fault = blame
             self._emit(Blame(peer, fault.reason, fault.item))
-            self._intake.leave(peer, later)
-        elif later:
-            self._emit(Feed(TransactionsDue(peer, later)))
+        self._announce_work()
+        if self.intake:
+            self._emit(Feed(TransactionsDue()))
 
     def _submit_evidence(self) -> None:
         for raw in self._evidence.list_due(self._chain, self.mempool, self._config.own_key, self._config.sign):
@@ -280,8 +275,8 @@ class Core:
     def _on_message(self, peer: PublicKey, message: PeerMessage) -> None:
         match message:
             case Transactions(items):
-                if self._intake.take(peer, items, self._now_ms):
-                    self._emit(Feed(TransactionsDue(peer, items)))
+                if self.intake.take(peer, items, self._now_ms):
+                    self._emit(Feed(TransactionsDue()))
             case ConsensusMessage(body):
                 self._on_consensus_message(peer, body)
             case ProposalMessage():
@@ -294,8 +289,8 @@ class Core:
             case HeightStatus(height):
                 self._sync.note_height(peer, height)
                 self._ask_for_blocks()
-            case DocumentBlockRequest() | DocumentBlock():
-                raise AssertionError("documents pass by the core")
+            case DocumentBlockRequest() | DocumentBlock() | SnapshotRequest() | SnapshotPart():
+                raise AssertionError("documents and snapshots pass by the core")
             case _:
                 assert_never(message)
 
@@ -359,7 +354,8 @@ class Core:
                 self._sync.note_height(target, height - 1)
                 self._ask_for_blocks()
             case orders.ServeHeight(target, height):
-                self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
+                if self._sync.may_serve(target, self._now_ms):
+                    self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
             case orders.EvidenceFound(evidence):
                 self._emit(EvidenceNoted(evidence))
                 self._evidence.add(evidence)
@@ -378,7 +374,7 @@ class Core:
         assert self._config.own_key is not None
         executed, dropped = self._candidates.build(order.time_ms, self._config.own_key)
         for one in dropped:
-            self._intake.note_dropped(one.transaction.tx_id, self._now_ms)
+            self.intake.note_dropped(one.transaction.tx_id, self._now_ms)
             self.mempool.drop(one.transaction.tx_id, one.error, height=self.header.height)
         if dropped:
             self._emit(Dropped(tuple(one.transaction.tx_id for one in dropped)))
@@ -421,6 +417,7 @@ class Core:
         self._writing = None
         self._chain = self._chain.advance(executed)
         self._validators = chain_store.read_validators(self._reader)
+        self.intake.note_committed(executed.transactions)
         self.mempool.remove(tx.tx_id for tx in executed.transactions)
         expired = self.mempool.drop_expired(height + 1)
         self._door.advance(self._chain)

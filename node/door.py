@@ -27,6 +27,7 @@ class Door:
         self._state: State | None = None
         self._committed: State | None = None
         self._applied: set[Hash] = set()
+        self._failed: set[Hash] = set()  # pending, and not to be tried again before the next block
 
     def advance(self, chain: Chain) -> None:
         """The chain has a new head: what is pending is applied again when somebody asks."""
@@ -53,13 +54,13 @@ class Door:
             return Admission(tx_id, error)
         return Admission(tx_id)
 
-    def admit_copy(self, raw: bytes, now_ms: int, *, source: PublicKey) -> None:
-        """Take in a transaction that a peer sent: the rules are left to the block. Raises ``Rejected``.
+    def admit_copy(self, raw: bytes, now_ms: int, *, source: PublicKey, is_trusted: bool) -> bool:
+        """Take in a transaction that a peer sent; whether it is new. Raises ``Rejected``.
 
-        What is pending, or was refused lately, costs a look-up.
+        What is pending, or was refused lately, costs a look-up; of a trusted peer, the rules are left to the block.
         """
         if self._mempool.find_by_raw(raw) is not None:
-            return
+            return False
         height, refusals = self._chain.parent.height, self._mempool.refusals
         refusal = refusals.find(raw, height=height, is_from_door=False)
         if refusal is not None:
@@ -71,16 +72,19 @@ class Door:
             tx_id = tx.tx_id
             check_not_used(self._chain.reader, tx_id, set())
             if tx_id in self._mempool or tx.valid_until <= height:
-                return
+                return False
             self._mempool.check_share(tx)
             self._check_standing(tx, now_ms)
             check_signatures(tx)
+            if not is_trusted:
+                self.check(tx, now_ms, keep=True)
         except Overloaded:
             raise
         except Rejected as error:
             refusals.note(raw, error, tx_id, height=height)
             raise
         self._mempool.add(tx, now_ms, is_from_door=False, source=source)
+        return True
 
     def admit(self, tx: Transaction, now_ms: int) -> None:
         """Check a submitted transaction in full and take it into the pool. Raises ``Rejected``."""
@@ -126,6 +130,7 @@ class Door:
         if self._state is None:
             self._state = self._chain.make_state()
             self._applied = set()
+            self._failed = set()
             for tx in self._mempool.iterate(is_from_door=True):
                 self._try(self._state, tx, context)
         return self._state
@@ -135,11 +140,12 @@ class Door:
         return any(applied)
 
     def _try(self, state: State, tx: Transaction, context: BlockContext) -> bool:
-        if tx.tx_id in self._applied:
+        if tx.tx_id in self._applied or tx.tx_id in self._failed:
             return False
         try:
             self._run(state, tx, context)
         except Rejected:
+            self._failed.add(tx.tx_id)
             return False  # a block will drop it and tx_get will say why; here it is only background
         self._applied.add(tx.tx_id)
         return True

@@ -93,10 +93,7 @@ class CheckDue:
 
 @dataclass(frozen=True, slots=True)
 class TransactionsDue:
-    """Check and take in these transactions of a peer now; the rest follows."""
-
-    peer: PublicKey
-    raws: tuple[bytes, ...]
+    """Look at some of the transactions that peers have sent; the rest follows."""
 
 
 @dataclass(frozen=True, slots=True)

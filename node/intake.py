@@ -1,71 +1,105 @@
-"""What peers' transactions may cost: how many bytes of each peer wait to be looked at, and how many may be worthless.
+"""Transactions of peers on their way into the pool: who waits, whose turn it is, and how far a peer is trusted.
 
-Owns the counts. A copy that is left out is lost to nobody: whoever admitted it proposes it, and sends it again.
+Owns the queues and the counts. A copy that is left out is lost to nobody: whoever admitted it proposes it, and sends
+it again.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Final
 
 from ledger.errors import Malformed, Rejected
 from ledger.primitives import Hash, PublicKey
+from ledger.transaction import Transaction
 from node.door import Door
 from node.mempool import Mempool, Overloaded
 from p2p.budgets import TokenBuckets
 
 WAITING_BYTES_MAX: Final = 4 * 1024 * 1024  # of one peer
+TURN_TRANSACTIONS: Final = 32  # looked at before anything else gets a turn; about 3 ms
 WORTHLESS_PER_SECOND: Final = 50  # that a rule or a signature refused; an honest peer has let its own door judge them
-WORTHLESS_BURST: Final = 2_000
+WORTHLESS_BURST: Final = 500
 PEERS_MAX: Final = 1_000
+# The rules are left to the block for as many copies of a peer as it is trusted with; a committed one earns two.
+TRUST_MAX: Final = 5_000
+TRUST_EARNED: Final = 2
+TRUST_LOST: Final = 10  # for one that a block had to drop
 
 
 class Intake:
-    """The transactions of peers on their way into the pool."""
+    """The transactions that peers sent, each peer's in a queue of its own."""
 
     def __init__(self, door: Door, mempool: Mempool) -> None:
         self._door = door
         self._mempool = mempool
-        self._waiting: dict[PublicKey, int] = {}
+        self._queues: OrderedDict[PublicKey, deque[bytes]] = OrderedDict()  # whose turn is next comes first
+        self._waiting_bytes: dict[PublicKey, int] = {}
+        self._trust: dict[PublicKey, int] = {}
         self._worth = TokenBuckets(per_second=WORTHLESS_PER_SECOND, burst=WORTHLESS_BURST, keys_max=PEERS_MAX)
         self.left_out = 0  # transactions that were not looked at
 
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
     def take(self, peer: PublicKey, raws: tuple[bytes, ...], now_ms: int) -> bool:
-        """Whether these are to be looked at. If so, each is admitted or left once."""
+        """Let these wait for their turn, unless they are too many; whether a first turn is now due."""
         size = sum(map(len, raws))
-        waiting = self._waiting.get(peer, 0)
-        if waiting + size > WAITING_BYTES_MAX or not self._worth.take(peer.hex(), now_ms, 0):
+        waiting = self._waiting_bytes.get(peer, 0)
+        if not raws or waiting + size > WAITING_BYTES_MAX or not self._worth.take(peer.hex(), now_ms, 0):
             self.left_out += len(raws)
             return False
-        self._waiting[peer] = waiting + size
-        return True
+        was_idle = not self._queues
+        self._queues.setdefault(peer, deque()).extend(raws)
+        self._waiting_bytes[peer] = waiting + size
+        return was_idle
 
-    def admit(self, peer: PublicKey, raws: tuple[bytes, ...], now_ms: int) -> Rejected | None:
-        """Look at some of what was taken. The first that no honest peer sends ends it, and is the answer."""
-        self.leave(peer, raws)
-        for raw in raws:
-            try:
-                self._door.admit_copy(raw, now_ms, source=peer)
-            except Overloaded:
-                self.left_out += 1
-            except Rejected as error:
-                # An honest peer may be a block behind or ahead of us; only bytes that nobody may send are its fault.
-                if isinstance(error, Malformed) or error.reason == "signature_invalid":
-                    return error
-                if error.reason != "transaction_already_committed":
-                    self._worth.spend(peer.hex(), now_ms)
-        return None
+    def admit_some(self, now_ms: int) -> tuple[PublicKey, Rejected] | None:
+        """Look at some transactions of the peer whose turn it is.
 
-    def leave(self, peer: PublicKey, raws: tuple[bytes, ...]) -> None:
-        """These wait no longer."""
-        left = self._waiting.get(peer, 0) - sum(map(len, raws))
-        assert left >= 0, "only what was taken waits"
-        if left:
-            self._waiting[peer] = left
+        The first that no honest peer sends ends it: who is to be blamed, and for what.
+        """
+        peer, queue = next(iter(self._queues.items()))
+        fault = None
+        for _ in range(min(TURN_TRANSACTIONS, len(queue))):
+            raw = queue.popleft()
+            self._waiting_bytes[peer] -= len(raw)
+            fault = self._admit(peer, raw, now_ms)
+            if fault is not None:
+                break
+        if not queue or fault is not None or not self._worth.take(peer.hex(), now_ms, 0):
+            self.left_out += len(queue)
+            del self._queues[peer], self._waiting_bytes[peer]
         else:
-            self._waiting.pop(peer, None)
+            self._queues.move_to_end(peer)
+        return None if fault is None else (peer, fault)
+
+    def note_committed(self, transactions: Iterable[Transaction]) -> None:
+        """A block holds these, which may still be in the pool: whoever sent them is trusted further."""
+        for tx in transactions:
+            source = self._mempool.find_source(tx.tx_id)
+            if source is not None:
+                self._trust[source] = min(self._trust.get(source, 0) + TRUST_EARNED, TRUST_MAX)
 
     def note_dropped(self, tx_id: Hash, now_ms: int) -> None:
         """A pending transaction turned out not to apply."""
         source = self._mempool.find_source(tx_id)
         if source is not None:
             self._worth.spend(source.hex(), now_ms)
+            self._trust[source] = max(self._trust.get(source, 0) - TRUST_LOST, 0)
+
+    def _admit(self, peer: PublicKey, raw: bytes, now_ms: int) -> Rejected | None:
+        trust = self._trust.get(peer, 0)
+        try:
+            if self._door.admit_copy(raw, now_ms, source=peer, is_trusted=trust > 0) and trust:
+                self._trust[peer] = trust - 1
+        except Overloaded:
+            self.left_out += 1
+        except Rejected as error:
+            # An honest peer may be a block behind or ahead of us; only bytes that nobody may send are its fault.
+            if isinstance(error, Malformed) or error.reason == "signature_invalid":
+                return error
+            if error.reason != "transaction_already_committed":
+                self._worth.spend(peer.hex(), now_ms)
+        return None

@@ -33,6 +33,7 @@ from node import chain_store, logs
 from node.chain_store import compute_genesis_batch
 from node.config import NodeConfig, read_config
 from node.core import Core, CoreConfig
+from node.documents.places import open_store_at
 from node.errors import LocalError, get_disk_reason
 from node.journal import Journal
 from node.keystore import SigningKey, load_signing_key
@@ -230,6 +231,8 @@ def make_runtime(node: OpenNode, *, retain_blocks: int | None = None) -> Runtime
             store=node.store,
             journal=node.journal,
             table=node.table,
+            documents=open_store_at(config.documents_store, base=config.home),
+            keep_for=config.keep_for,
             retain_blocks=retain_blocks,
         ),
         PeerSettings(

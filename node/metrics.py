@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from node.chain_store import read_head_height
-from node.service import CommittedBlock, NodeService
+from node.service import CommittedBlock, NodeService, NodeStatus
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LATENCY_BUCKETS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -96,8 +96,25 @@ class _StatusCollector(Collector):
             gauges[CLOCK_SKEW] = ("How far this clock is from its peers'.", status.counters[CLOCK_SKEW])
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"wattprint_{name}", text, value=value)
+        yield from _collect_traffic(status)
         counted = CounterMetricFamily("wattprint_node", "What the node counted since its start.", labels=["counter"])
         for name, value in sorted(status.counters.items()):
             if name != CLOCK_SKEW:
                 counted.add_metric([name], value)
         yield counted
+
+
+def _collect_traffic(status: NodeStatus) -> Iterator[Metric]:
+    labels = ["peer", "direction", "type"]
+    messages = CounterMetricFamily("wattprint_peer_messages", "Messages of the connected peers.", labels=labels)
+    sizes = CounterMetricFamily("wattprint_peer_bytes", "Bytes of the connected peers' messages.", labels=labels)
+    for peer in status.peers:
+        for direction in ("received", "sent"):
+            table = peer.get(direction)
+            for kind, row in table.items() if isinstance(table, dict) else ():
+                if isinstance(row, dict):
+                    values = [str(peer["public_key"]), direction, kind]
+                    messages.add_metric(values, float(str(row["messages"])))
+                    sizes.add_metric(values, float(str(row["bytes"])))
+    yield messages
+    yield sizes

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from ledger.block import compute_block_id
 from ledger.errors import CorruptStore, RuleViolated
 from ledger.genesis import GenesisDocument
 from ledger.storage import Reader, Store
@@ -97,6 +98,7 @@ def roll_back(
     if first < chain_store.read_oldest_height(source):
         raise RuleViolated("blocks_not_kept", f"height {first}; give a snapshot")
     header = chain_store.get_header(target, first - 1)
+    yield Verified(header.height, until, compute_block_id(header), header.state_root, 0)
     yield from replay_blocks(source, target, table, header, until=until, dropped=ALL_KEPT)
     target.write({}, sync=True)
 

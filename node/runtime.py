@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Final
 
 from ledger.errors import CorruptStore, Rejected
 from ledger.fields import Json
-from ledger.primitives import Hash, PublicKey
+from ledger.primitives import Address, Hash, PublicKey
 from ledger.receipt import Event
 from ledger.state_root import StateTree
 from ledger.storage import Reader, Store
 from ledger.transaction import Transaction, TransactionTable
 from node import chain_store
 from node.core import Core
+from node.documents.replica import Replica
+from node.documents.store import DocumentStore
 from node.effects import (
     Admission,
     Answer,
@@ -61,10 +63,10 @@ from node.pruning import compute_line, iterate_prune
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits
-from p2p.messages import PeerMessage
+from p2p.messages import DocumentBlock, DocumentBlockRequest, PeerMessage
 from p2p.network import Network
 from p2p.peers import PeerAddress
-from p2p.session import LocalNode
+from p2p.session import LocalNode, Traffic
 
 TICK_SECONDS: Final = 1
 WAITERS_MAX: Final = 50_000  # submissions that wait for a block; more are answered as admitted only
@@ -87,6 +89,8 @@ class NodeParts:
     store: Store
     journal: Journal
     table: TransactionTable
+    documents: DocumentStore
+    keep_for: Sequence[Address]  # whose documents this node has copies of
     retain_blocks: int | None = None  # forget older blocks; None: keep all
 
 
@@ -129,6 +133,7 @@ class Runtime:
         self._waiters: dict[Hash, list[asyncio.Future[Outcome]]] = {}
         self._subscribers: dict[int, Callable[[CommittedBlock], None]] = {}
         self._counters: Counter[str] = Counter()
+        self._replica: Replica | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._stopped: asyncio.Future[LocalError | None] | None = None
 
@@ -142,6 +147,8 @@ class Runtime:
     async def start(self) -> None:
         """Listen to peers and begin. Raises ``OSError`` when the address cannot be bound."""
         self._stopped = asyncio.get_running_loop().create_future()
+        self._replica = Replica(self._parts.documents, self._network, keep_for=self._parts.keep_for)
+        self._replica.start(self._parts.store)
         await self._network.start()
         self.tell(Started())
         self._tick()
@@ -151,6 +158,8 @@ class Runtime:
         self._end(None)
         if self._ticker is not None:
             self._ticker.cancel()
+        if self._replica is not None:
+            await self._replica.stop()
         await self._network.stop()
         for futures in self._waiters.values():
             for future in futures:
@@ -285,6 +294,8 @@ class Runtime:
         self._counters["blocks"] += 1
         self._counters["transactions"] += len(executed.transactions)
         _log.debug("block committed", height=header.height, transactions=len(executed.transactions))
+        if self._replica is not None:
+            self._replica.on_events(self._parts.store, [one for r in executed.receipts for one in r.events])
         for index, receipt in enumerate(executed.receipts):
             for future in self._waiters.pop(receipt.tx_id, ()):
                 if not future.done():
@@ -311,16 +322,23 @@ class Runtime:
     def on_peer_up(self, key: PublicKey, height: int) -> None:
         """A peer has proven its key."""
         _log.info("peer up", peer=key.hex(), height=height)
+        if self._replica is not None:
+            self._replica.on_peer_up(key)
         self.tell(PeerUp(key, height))
 
     def on_peer_down(self, key: PublicKey, reason: str) -> None:
         """A peer is gone."""
         _log.info("peer down", peer=key.hex(), reason=reason)
+        if self._replica is not None:
+            self._replica.on_peer_down(key)
         self.tell(PeerDown(key))
 
     def on_message(self, key: PublicKey, message: PeerMessage) -> None:
         """A peer said something."""
-        self.tell(MessageReceived(key, message))
+        if not isinstance(message, DocumentBlockRequest | DocumentBlock):
+            self.tell(MessageReceived(key, message))
+        elif self._replica is not None:
+            self._replica.on_message(key, message)
 
     # — the door's side (NodeService) —
 
@@ -356,12 +374,17 @@ class Runtime:
             peers=tuple(_describe_peers(self._network)),
             mempool_transactions=len(self._core.mempool),
             mempool_bytes=self._core.mempool.size_bytes,
-            counters=dict(self._counters),
+            counters={**self._counters, **self._count_peers()},
         )
 
     def _is_signing(self) -> bool:
         is_member = self._core.validators.find_index(self._parts.own_key) is not None
         return is_member and (self._core.watch is None or self._core.watch.may_sign)
+
+    def _count_peers(self) -> dict[str, int]:
+        refused = {f"peers_refused_{reason}": count for reason, count in self._network.refusals.items()}
+        banned = sum(one.is_banned for one in self._network.standings())
+        return {**refused, "peers_banned": banned, "copies_left_out": self._core.intake.left_out}
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""
@@ -443,12 +466,26 @@ def open_store(store: Store, make_genesis_batch: Callable[[], dict[bytes, bytes 
 
 
 def _describe_peers(network: Network) -> list[dict[str, Json]]:
+    standings = {standing.public_key: standing for standing in network.standings()}
     return [
         {
             "public_key": peer.public_key.hex(),
             "moniker": peer.moniker,
             "host": peer.host,
             "connected_ms": peer.connected_ms,
+            "score": standings[peer.public_key].score,
+            "bans": standings[peer.public_key].bans,
+            "last_misbehaviour": standings[peer.public_key].last_misbehaviour,
+            "used_ms": peer.used_ms,
+            "paused_ms": peer.paused_ms,
+            "received": _describe_traffic(peer.received),
+            "sent": _describe_traffic(peer.sent),
+            "waiting": {queue.name.lower(): count for queue, count in peer.waiting.items()},
+            "dropped": {queue.name.lower(): count for queue, count in peer.dropped.items()},
         }
         for peer in network.peers()
     ]
+
+
+def _describe_traffic(rows: Mapping[str, Traffic]) -> dict[str, Json]:
+    return {name: {"messages": row.count, "bytes": row.size_bytes} for name, row in rows.items()}

@@ -19,11 +19,14 @@ from ledger.primitives import PublicKey
 from ledger.storage import Reader
 from node import chain_store
 from node.candidates import check_body
+from p2p.budgets import TokenBuckets
 from p2p.messages import BLOCKS_ANSWER_BYTES
 
 BLOCKS_PER_REQUEST: Final = 64
 ANSWER_TIMEOUT_MS: Final = 5_000
 QUEUED_BLOCKS_MAX: Final = 128
+SERVED_PER_SECOND: Final = 10  # blocks that one peer is sent unasked
+PEERS_MAX: Final = 1_000  # whose rate is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Sync:
     def __init__(self) -> None:
         self._heights: dict[PublicKey, int] = {}
         self._asked: Ask | None = None
+        self._served = TokenBuckets(per_second=SERVED_PER_SECOND, burst=2 * SERVED_PER_SECOND, keys_max=PEERS_MAX)
         self._deadline_ms = 0
         self.queue: deque[QueuedBlock] = deque()
 
@@ -63,14 +67,20 @@ class Sync:
         if self._asked is not None and self._asked.peer == peer:
             self._asked = None
 
-    def get_claimed_height(self, validators: ValidatorSet, liars_max: int) -> int:
-        """The height that more than ``liars_max`` connected validators claim, or all of them if they are so few.
+    def get_lag_blocks(self, validators: ValidatorSet, height: int) -> int:
+        """How far ``height`` is behind what so many validators claim that they cannot all be lying.
 
-        Of a node that no validator is connected to, the claims of all its peers count.
+        With fewer connected, what all of them claim; of a node that no validator is connected to, all its peers count.
+        One liar must not keep a node from its users.
         """
-        of_validators = [height for key, height in self._heights.items() if validators.find_index(key) is not None]
+        of_validators = [claim for key, claim in self._heights.items() if validators.find_index(key) is not None]
         claims = sorted(of_validators or self._heights.values(), reverse=True)
-        return claims[min(liars_max, len(claims) - 1)] if claims else 0
+        liars_max = len(validators.members) - validators.quorum
+        return claims[min(liars_max, len(claims) - 1)] - height if claims else 0
+
+    def may_serve(self, peer: PublicKey, now_ms: int) -> bool:
+        """Whether a peer that seems to be behind is sent a block unasked: saying so costs it nothing, and us a lot."""
+        return self._served.take(peer.hex(), now_ms)
 
     def take_blocks(self, peer: PublicKey, items: tuple[tuple[bytes, bytes], ...]) -> None:
         """Queue what a peer sent, asked for or not; what does not fit is left for the next request."""

@@ -122,7 +122,7 @@ def _verify_kept(reader: Reader, document: GenesisDocument) -> Iterator[Verified
     head_height = chain_store.read_head_height(reader)
     head = chain_store.get_header(reader, head_height)
     context = ChainContext(document.chain_id, compute_genesis_hash(document))
-    verify_manifest(make_manifest(reader, size_bytes=0, chunk_hashes=()), document)
+    verify_manifest(make_manifest(reader, size_bytes=0, chunk_hashes=()), document)  # a chain of trust, no chunks
     oldest = chain_store.read_oldest_height(reader)
     parent = _verify_headers(reader, oldest)
     for height in range(oldest, head_height + 1):

@@ -26,6 +26,7 @@ HEIGHT_MAX: Final = 2**63 - 1
 PORT_MAX: Final = 65_535
 TRANSACTIONS_PER_MESSAGE_MAX: Final = 10_000
 BLOCKS_PER_MESSAGE_MAX: Final = 64
+SNAPSHOT_CHUNKS_MAX: Final = 65_536
 BLOCKS_ANSWER_BYTES: Final = 4 * 1024 * 1024  # who answers a BlockRequest stops adding blocks past this size
 
 _KIB: Final = 1024
@@ -237,10 +238,57 @@ class DocumentBlock:
         return cls(_expect_bytes(cid, length=CID_BYTES), None if data is None else _expect_bytes(data))
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """Asks for a part of a snapshot of the state: for a chunk of the one with this id, or, with no id, what there is.
+
+    ``index`` counts the chunks from 0, and is 0 where there is no id.
+    """
+
+    snapshot_id: Hash | None
+    index: int
+
+    def to_fields(self) -> Plain:
+        return (self.snapshot_id, self.index)
+
+    @classmethod
+    def from_fields(cls, fields: tuple[Plain, ...]) -> Self:
+        wanted, index = _expect_fields(fields, 2)
+        snapshot_id = None if wanted is None else Hash(_expect_bytes(wanted, length=HASH_BYTES))
+        return cls(snapshot_id, _expect_integer(index, lowest=0, highest=SNAPSHOT_CHUNKS_MAX))
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPart:
+    """What was asked for: a chunk, or, with no id, the manifest. Empty where the asked node does not have it."""
+
+    snapshot_id: Hash | None
+    index: int
+    data: bytes
+
+    def to_fields(self) -> Plain:
+        return (self.snapshot_id, self.index, self.data)
+
+    @classmethod
+    def from_fields(cls, fields: tuple[Plain, ...]) -> Self:
+        wanted, index, data = _expect_fields(fields, 3)
+        snapshot_id = None if wanted is None else Hash(_expect_bytes(wanted, length=HASH_BYTES))
+        number = _expect_integer(index, lowest=0, highest=SNAPSHOT_CHUNKS_MAX)
+        return cls(snapshot_id, number, _expect_bytes(data))
+
+
 HandshakeMessage: TypeAlias = Hello | Proof | Disconnect
 DocumentMessage: TypeAlias = DocumentBlockRequest | DocumentBlock
+SnapshotMessage: TypeAlias = SnapshotRequest | SnapshotPart
 PeerMessage: TypeAlias = (
-    Transactions | ConsensusMessage | ProposalMessage | BlockRequest | Blocks | HeightStatus | DocumentMessage
+    Transactions
+    | ConsensusMessage
+    | ProposalMessage
+    | BlockRequest
+    | Blocks
+    | HeightStatus
+    | DocumentMessage
+    | SnapshotMessage
 )
 Message: TypeAlias = HandshakeMessage | PeerMessage
 
@@ -274,6 +322,8 @@ MESSAGE_TYPES: Final[Mapping[type[Message], MessageRule]] = MappingProxyType(
         HeightStatus: MessageRule(9, 32, 6_000, 64 * _KIB, QueueClass.BLOCKS, 50, 0),
         DocumentBlockRequest: MessageRule(10, 64, 6_000, 384 * _KIB, QueueClass.TRANSACTIONS, 500, 0),
         DocumentBlock: MessageRule(11, 272 * _KIB, 6_000, 1600 * _MIB, QueueClass.TRANSACTIONS, 50, 10),
+        SnapshotRequest: MessageRule(12, 64, 6_000, 384 * _KIB, QueueClass.BLOCKS, 2_000, 0),
+        SnapshotPart: MessageRule(13, 13 * _MIB, 6_000, 2048 * _MIB, QueueClass.BLOCKS, 100, 5),
     }
 )
 FRAME_BYTES_MAX: Final = max(rule.size_bytes_max for rule in MESSAGE_TYPES.values())

@@ -53,6 +53,7 @@ class PeerStanding:
     last_misbehaviour: str
     bans: int
     banned_until_ms: int  # 0: never banned
+    is_banned: bool
 
 
 @dataclass(slots=True)
@@ -159,6 +160,7 @@ class PeerBook:
                 last_misbehaviour=entry.last_misbehaviour,
                 bans=entry.bans,
                 banned_until_ms=entry.banned_until_ms,
+                is_banned=now_ms < entry.banned_until_ms,
             )
             for key, entry in sorted(self._entries.items())
         ]

@@ -7,17 +7,24 @@ of an IPFS daemon's API.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from node.cli.options import Common, Option
-from node.documents.daemon import DaemonStore
-from node.documents.embedded import EmbeddedStore
+from node.documents.places import open_store_at
 from node.documents.service import Report, say_nothing
 from node.documents.store import DocumentStore
 
@@ -25,7 +32,6 @@ STORE_VARIABLE: Final = "WATTPRINT_STORE"
 HOME_VARIABLE: Final = "WATTPRINT_HOME"
 STORE_DIRECTORY: Final = "documents"
 HOME_DIRECTORY: Final = ".wattprint"
-MULTIADDRESS_STARTS: Final = ("/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/")
 BAR_BYTES_LEAST: Final = 4 * 1024 * 1024  # what is smaller is done before it is drawn
 
 STORE_OPTION: Final[Option] = (
@@ -41,9 +47,7 @@ STORE_OPTION: Final[Option] = (
 
 def open_store(place: str | None) -> DocumentStore:
     """The store at a place, or the one of this person. A directory is made. Raises ``StoreFailed``."""
-    if place is not None and place.startswith(MULTIADDRESS_STARTS):
-        return DaemonStore(place)
-    return EmbeddedStore(find_default_place() if place is None else Path(place))
+    return open_store_at(str(find_default_place()) if place is None else place, base=Path.cwd())
 
 
 def find_default_place() -> Path:
@@ -59,10 +63,9 @@ def show_progress(common: Common) -> Iterator[Report]:
     if common.as_json or not console.is_terminal:
         yield say_nothing
         return
-    bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
-    )
-    tasks = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, console=console)
+    tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int) -> None:
         if total < BAR_BYTES_LEAST:
@@ -73,3 +76,16 @@ def show_progress(common: Common) -> Iterator[Report]:
 
     with bars:
         yield report
+
+
+@contextmanager
+def show_count(common: Common, what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr that one call advances by one; none in a pipe, none for a program."""
+    console = Console(stderr=True)
+    if common.as_json or not console.is_terminal:
+        yield lambda: None
+        return
+    bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console)
+    with bars:
+        task = bars.add_task(what, total=total)
+        yield lambda: bars.advance(task)

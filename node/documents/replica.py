@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, cast
 
 from contracts_native.documents import (
     DOCUMENTS,
@@ -36,12 +37,15 @@ from node.logs import Log
 from p2p.messages import DocumentBlock, DocumentBlockRequest, DocumentMessage
 
 ANSWER_SECONDS: Final = 10  # for one block, of a peer that has it
+STOP_SECONDS: Final = 5
 RETRY_SECONDS: Final = 20  # until what no peer had is asked for again
 TASKS_MAX: Final = 64
+WANTED_BYTES_MAX: Final = 64 * 1024 * 1024 * 1024  # since the start; whom we work for can be granted anything
 BLOCKS_PER_MINUTE: Final = 4_500  # below what a peer's budget lets us ask
 BLOCK_SECONDS_LEAST: Final = 60 / BLOCKS_PER_MINUTE
 
 _log = Log("documents")
+T = TypeVar("T")
 
 
 class Peers(Protocol):
@@ -65,8 +69,14 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self._connected: list[PublicKey] = []
         self._due: dict[Cid, int] = {}  # what is to be fetched → its size in bytes
+        self._wanted_bytes = 0
+        # Anyone can anchor another's CID and retire it: content is only forgotten when no document needs it any more.
+        self._uses: Counter[Cid] = Counter()  # → in how many versions of documents that are not retired
+        self._dropped: set[Cid] = set()
         self._answers: dict[tuple[PublicKey, Cid], asyncio.Future[bytes | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Future[object]] = set()
+        self._is_stopping = False
         self._news = asyncio.Event()
 
     @property
@@ -76,29 +86,42 @@ class Replica:
 
     def start(self, reader: Reader) -> None:
         """Look through what is committed, and begin to fetch what is not here."""
-        if self._keep_for:
-            state = State(reader)
-            for key, document in DOCUMENTS.scan(state):
-                self._want(state, key[len(DOCUMENTS.prefix) :], document)
+        state = State(reader)
+        for key, document in DOCUMENTS.scan(state):
+            document_id = key[len(DOCUMENTS.prefix) :]
+            cids = _list_cids(state, document_id, document)
+            if document.status is DocumentStatus.ACTIVE:
+                self._uses.update(cids)
+                self._want(state, document_id, document)
+            else:
+                self._dropped.update(cids)
         self._spawn(self._fetch_always())
 
     async def stop(self) -> None:
         """End every task; a document that is under way is begun again after the next start."""
+        self._is_stopping = True
         for future in self._answers.values():
             future.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._calls:  # a thread that is in the middle of a block ends with it
+            await asyncio.wait(self._calls, timeout=STOP_SECONDS)
         self._workers.close()
 
     def on_events(self, reader: Reader, events: Collection[Event]) -> None:
         """Hear what a block did."""
         state = State(reader)
         for one in events:
+            if isinstance(one, DocumentAnchored):
+                self._uses[decode_cid(one.cid)] += 1
             if isinstance(one, DocumentAnchored | DocumentGranted) and not self._keep_for.isdisjoint(one.readers):
                 self._want(state, one.document, DOCUMENTS.get(state, one.document))
-            elif isinstance(one, DocumentRetired):
-                self._drop(state, one.document, DOCUMENTS.get(state, one.document))
+            if isinstance(one, DocumentRetired):
+                cids = _list_cids(state, one.document, DOCUMENTS.get(state, one.document))
+                self._uses.subtract(cids)
+                self._dropped.update(cids)
+                self._news.set()
 
     def on_peer_up(self, peer: PublicKey) -> None:
         """A peer can be asked."""
@@ -121,7 +144,8 @@ class Replica:
             self._peers.report(peer, "document_cid_invalid")
             return
         if isinstance(message, DocumentBlockRequest):
-            self._spawn(self._serve(peer, cid))
+            if not self._spawn(self._serve(peer, cid)):
+                self._peers.send(peer, DocumentBlock(bytes(cid), None))
             return
         future = self._answers.get((peer, cid))
         if future is not None and not future.done():  # else it came too late
@@ -133,23 +157,29 @@ class Replica:
         for number in range(1, document.version + 1):
             if any(can_read(state, document_id, number, reader) for reader in self._keep_for):
                 version = VERSIONS.get(state, document_id, number)
-                self._due[decode_cid(version.cid)] = version.size_bytes
+                cid = decode_cid(version.cid)
+                if cid in self._due:
+                    continue
+                if self._wanted_bytes + version.size_bytes > WANTED_BYTES_MAX:
+                    _log.warning("document not kept", cid=str(cid), reason="wanted_bytes_max")
+                    continue
+                self._wanted_bytes += version.size_bytes
+                self._due[cid] = version.size_bytes
         self._news.set()
 
-    def _drop(self, state: State, document_id: bytes, document: Document) -> None:
-        """Nobody has a key of it: let the store forget it."""
-        for number in range(1, document.version + 1):
-            cid = decode_cid(VERSIONS.get(state, document_id, number).cid)
+    async def _forget_dropped(self) -> None:
+        """Nobody has a key of these any more: let the store forget them at its next garbage collection."""
+        dropped = {cid for cid in self._dropped if self._uses[cid] <= 0}
+        for cid in dropped:
             self._due.pop(cid, None)
-            self._spawn(self._unpin(cid))
-
-    async def _unpin(self, cid: Cid) -> None:
-        with contextlib.suppress(StoreFailed):  # it was not here
-            await self._workers.run(lambda: self._store.unpin(cid))
+        if dropped:
+            for cid in dropped.intersection(await self._run(self._store.list_pins)):
+                await self._run(partial(self._store.unpin, cid))
+        self._dropped -= dropped
 
     async def _serve(self, peer: PublicKey, cid: Cid) -> None:
         try:
-            data: bytes | None = await self._workers.run(lambda: next(self._store.open_blocks(cid)).data)
+            data: bytes | None = await self._run(lambda: next(self._store.open_blocks(cid)).data)
         except (StoreFailed, Rejected):
             data = None
         self._peers.send(peer, DocumentBlock(bytes(cid), data))
@@ -157,6 +187,10 @@ class Replica:
     async def _fetch_always(self) -> None:
         while True:
             self._news.clear()
+            try:
+                await self._forget_dropped()
+            except StoreFailed as error:  # tried again when the next document is retired, or after a start
+                _log.warning("store not usable", reason=error.reason, item=error.item)
             for cid, size in list(self._due.items()):
                 if cid in self._due and await self._fetch(cid, size):
                     self._due.pop(cid, None)
@@ -167,14 +201,14 @@ class Replica:
     async def _fetch(self, cid: Cid, size: int) -> bool:
         """Whether a document is here now, whole and pinned."""
         try:
-            if cid in await self._workers.run(self._store.list_pins):
+            if cid in await self._run(self._store.list_pins):
                 return True
         except StoreFailed as error:
             _log.warning("store not usable", reason=error.reason, item=error.item)
             return False
         for peer in list(self._connected):
             try:
-                await self._workers.run(partial(self._copy, peer, cid, size))
+                await self._run(partial(self._copy, peer, cid, size))
             except (StoreFailed, Rejected) as error:
                 self._judge(peer, cid, error)
                 continue
@@ -205,6 +239,8 @@ class Replica:
 
     async def _ask(self, peer: PublicKey, cid: Cid) -> bytes | None:
         await asyncio.sleep(BLOCK_SECONDS_LEAST)
+        if self._is_stopping:
+            return None
         future: asyncio.Future[bytes | None] = self._loop.create_future()
         self._answers[peer, cid] = future
         try:
@@ -216,10 +252,29 @@ class Replica:
         finally:
             del self._answers[peer, cid]
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        if len(self._tasks) >= TASKS_MAX:  # the peer asks again, or another node
+    async def _run(self, call: Callable[[], T]) -> T:
+        """A call in a thread. Who is cancelled meanwhile leaves it to its end, which ``stop`` awaits."""
+        future = asyncio.ensure_future(self._workers.run(call))
+        self._calls.add(cast("asyncio.Future[object]", future))
+        future.add_done_callback(self._forget_call)
+        return await asyncio.shield(future)
+
+    def _forget_call(self, future: asyncio.Future[T]) -> None:
+        self._calls.discard(cast("asyncio.Future[object]", future))
+        if not future.cancelled():
+            future.exception()  # has been seen, whether or not anyone still waits
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> bool:
+        """Begin a task; False when too many are under way."""
+        if len(self._tasks) >= TASKS_MAX:
             work.close()
-            return
+            return False
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
+
+
+def _list_cids(state: State, document_id: bytes, document: Document) -> list[Cid]:
+    """The CIDs of all versions."""
+    return [decode_cid(VERSIONS.get(state, document_id, number).cid) for number in range(1, document.version + 1)]

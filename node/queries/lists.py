@@ -76,14 +76,15 @@ def movement_list(
 ) -> JsonObject:
     """What moved, used, reserved or withdrew energy, of a meter's lots or of all, in blocks of a period (block time).
 
-    In the order of the chain; each with its transaction. Raises ``NotFound`` (``meter_not_found``).
+    In the order of the chain; each with its transaction. ``oldest_height``: a node that pruned has none before it.
+    Raises ``NotFound`` (``meter_not_found``).
     """
     meter_id = None if meter is None else read_id(meter, name="meter")
     if meter_id is not None:
         get_known_meter(view, meter_id)
     rows = _iterate_movements(view, meter_id, read_period(from_ms, until_ms), cursor)
     page = make_page(rows, limit, lambda row: row, keep=lambda row: row is not None)
-    return page.to_json("movements")
+    return {**page.to_json("movements"), "oldest_height": chain_store.read_oldest_height(view.reader)}
 
 
 def _iterate_lots(
@@ -135,7 +136,7 @@ def _iterate_movements(
     """Movements past the cursor; None for a block that has none, so that a page has an end."""
     past = read_cursor(cursor, length=_MOVEMENT_CURSOR)
     head = chain_store.read_head_height(view.reader)
-    first = _find_height(view, period.start_ms, head)
+    first = max(_find_height(view, period.start_ms, head), chain_store.read_oldest_height(view.reader))
     stop = _find_height(view, period.end_ms, head)
     if past is not None:
         first = max(first, int.from_bytes(past[:_NUMBER], "big"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -62,9 +62,12 @@ class Network:
 
 
 @asynccontextmanager
-async def running_network(directory: Path, *, validators: int = 4) -> AsyncIterator[Network]:
-    """A network that runs; its processes are gone afterwards, orderly or by force."""
+async def running_network(
+    directory: Path, *, validators: int = 4, prepare: Callable[[Testnet], None] = lambda _net: None
+) -> AsyncIterator[Network]:
+    """A network that runs; its processes are gone afterwards, orderly or by force. ``prepare`` may change its homes."""
     net = Testnet.create(directory, validators=validators, block_ms=BLOCK_MS, base_port=0)
+    prepare(net)
     try:
         await net.start(timeout_ms=TIMEOUT_MS)
         async with AsyncExitStack() as stack:

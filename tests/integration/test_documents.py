@@ -1,11 +1,13 @@
-"""Personal data is nowhere in clear: not on the nodes' disks, not in the store, not on any wire, not in a log."""
+"""Documents in a test network: personal data is nowhere in clear, on no disk, wire or log; copies survive a disk."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator
-from contextlib import closing
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -89,6 +91,40 @@ async def test_personal_data_is_nowhere_in_clear(tmp_path: Path) -> None:
     places = collect(net, tmp_path / "store", taps)
     check_that_the_search_sees(places, added)
     assert find_secrets(places, list_secrets(key)) == []
+
+
+async def test_a_utilitys_node_keeps_copies_and_a_lost_disk_loses_no_document(tmp_path: Path) -> None:
+    net = Testnet.create(tmp_path / "net", validators=2, block_ms=BLOCK_MS, base_port=0)
+    utility = net.load_key("utility")
+    config = read_config(net.get_home(1))
+    write_config(replace(config, keep_for=(utility.address,)))
+    stores = [EmbeddedStore(net.get_home(index) / config.documents_store) for index in range(2)]
+    scan = tmp_path / FILE_NAME
+    scan.write_bytes(CONTENT * 8)
+    try:
+        await net.start(timeout_ms=TIMEOUT_MS)
+        async with Client(net.urls[0]) as client:
+            with closing(Documents(client, net.load_key("consumer"), timeout_ms=TIMEOUT_MS)) as hers:
+                kept = await hers.add(stores[0], scan, About(DocumentKind.KYC, hers.address))
+                with closing(Documents(client, utility, timeout_ms=TIMEOUT_MS)) as officers:
+                    await officers.register_key()
+                    await hers.grant(kept.document, [utility.address])
+                    await wait_until(lambda: stores[1].list_pins() == [kept.cid])
+                    shutil.rmtree(net.get_home(0) / config.documents_store)
+                    await officers.get(stores[1], kept.document, tmp_path / "read")
+                    assert (tmp_path / "read").read_bytes() == CONTENT * 8
+                await hers.retire(stores[1], kept.document)
+    finally:
+        await net.stop()
+    assert stores[1].list_pins() == []
+
+
+async def wait_until(holds: Callable[[], bool]) -> None:
+    """What nobody tells us of is looked for again and again."""
+    async with asyncio.timeout(TIMEOUT_MS / 1_000):
+        while not holds():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.05)
 
 
 async def play(net: Testnet, url: str, store: EmbeddedStore, paper: Path) -> tuple[Added, DocumentKey]:

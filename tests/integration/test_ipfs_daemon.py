@@ -23,8 +23,10 @@ import pytest
 from node.documents.cid import format_cid
 from node.documents.daemon import CallLimits, DaemonStore
 from node.documents.embedded import EmbeddedStore
+from tests.contracts_native.harness import BOB, UTILITY
 from tests.node.documents.contract import Factory, StoreContract
 from tests.node.documents.samples import get_number, get_text, load_vectors, make_content
+from tests.node.test_cli_documents import Desk
 
 JS_IPFS = Path(__file__).resolve().parent / "ipfs"
 START_SECONDS = 60
@@ -165,3 +167,19 @@ def test_a_document_of_the_embedded_store_is_read_from_the_daemon_and_the_other_
     embedded.put_blocks(there, daemon.open_blocks(there))
     assert b"".join(daemon.open(here)) == first
     assert b"".join(embedded.open(there)) == second
+
+
+def test_a_document_lives_in_the_daemon_and_moves_to_a_directory(address: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.ask("document", "register-key", by=UTILITY)
+    content = make_content(700_000)
+    desk.paper.write_bytes(content)
+    words = ("document", "add", desk.paper, "--kind", "kyc", "--reader", desk.keys[UTILITY])
+    added = desk.ask(*words, by=BOB, store=address)
+    desk.ask("document", "get", added["document"], "-o", tmp_path / "from daemon", by=UTILITY, store=address)
+    assert added["cid"] in desk.ask("store", "migrate", "--to", tmp_path / "here", store=address)["cids"]
+    desk.ask("document", "get", added["document"], "-o", tmp_path / "from here", by=UTILITY, store=tmp_path / "here")
+    for name in ("from daemon", "from here"):
+        assert (tmp_path / name).read_bytes() == content
+    desk.ask("document", "retire", added["document"], by=BOB, store=address)
+    assert added["cid"] not in {row["cid"] for row in desk.ask("store", "list", store=address)["pins"]}

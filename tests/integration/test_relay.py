@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ START: Final = datetime(2025, 1, 6, tzinfo=UTC)
 START_MS: Final = int(START.timestamp()) * 1_000
 QUARTER_MS: Final = 900_000
 COUNTERS: Final = (1_000, 1_120, 1_300, 1_300, 1_450, 1_800, 1_801)
-EXPECTED: Final = [(START_MS + i * QUARTER_MS, b - a) for i, (a, b) in enumerate(zip(COUNTERS, COUNTERS[1:], strict=False))]
+EXPECTED: Final = [(START_MS + i * QUARTER_MS, after - before) for i, (before, after) in enumerate(pairwise(COUNTERS))]
 
 
 def make_telegram(place: int) -> bytes:
@@ -45,10 +46,12 @@ class Port:
     shown: int = 0
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     number: int = 0
+    is_connected: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         writer.write(b"7*kWh)\r\n!12AB\r\n" + make_telegram(max(0, self.shown - 1)))
+        self.is_connected.set()
 
     def show(self, count: int) -> None:
         """The next telegrams."""
@@ -149,6 +152,7 @@ async def test_a_relay_that_is_killed_while_the_node_is_away_loses_nothing(tmp_p
         await relay.start()
         try:
             await relay.hear("0 intervals wait")
+            await port.is_connected.wait()
             port.show(3)
             first = await wait_for(client, meter, lambda rows: len(rows) == 2)
             assert [(row["start_ms"], row["wh"]) for row in first] == EXPECTED[:2]
@@ -156,10 +160,12 @@ async def test_a_relay_that_is_killed_while_the_node_is_away_loses_nothing(tmp_p
             port.show(3)
             await relay.hear("3 intervals wait")
             await relay.kill()
+            port.is_connected.clear()
             await network.net.restart(0, timeout_ms=TIMEOUT_MS)
             await relay.start()
             await relay.hear("3 intervals wait")
             await wait_for(client, meter, lambda rows: len(rows) == 5)
+            await port.is_connected.wait()
             port.show(1)
             rows = await wait_for(client, meter, lambda rows: len(rows) == 6)
         finally:

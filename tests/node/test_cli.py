@@ -281,27 +281,6 @@ def test_what_a_stranger_wrote_cannot_steer_the_terminal(node: FakeNode) -> None
     assert "\x1b" not in node.run("site", "list").stdout
 
 
-def test_source_may_be_a_site_or_a_meter(node: FakeNode) -> None:
-    sums: dict[str, Json] = {
-        "metered_wh": 5,
-        "held_wh": 3,
-        "claimed_wh": 2,
-        "quarantined_wh": 0,
-        "not_minted_wh": 0,
-        "holds": True,
-    }
-    answer: Json = {**sums, "rows": [{"participant": "wp1", "label": "Bob", "wh": 5, "held_wh": 3, "claimed_wh": 2}]}
-
-    def find(params: dict[str, Json]) -> Json:
-        if "site" in params:
-            raise UnknownItem(-32001, "not_found", {"reason": "site_not_found"})
-        return answer
-
-    node.answers["trace_source"] = find
-    text = node.run("trace", "source", "ab").stdout
-    assert "metered 5 Wh = held 3 + claimed 2 + quarantined 0 + not minted 0 Wh" in text
-
-
 # — keys, genesis, participants —
 
 

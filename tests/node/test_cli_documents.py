@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
 from node.cli import stores
+from node.cli.options import Common
 from node.documents.embedded import EmbeddedStore
 from tests.contracts_native.harness import ALICE, BOB, RIVAL, UTILITY, Person
 from tests.node.chain_node import ChainNode, save_key
@@ -183,3 +186,22 @@ def test_a_document_needs_a_key_and_a_daemon_that_answers(desk: Desk) -> None:
     for bad in ("/ipfs/" + EMPTY_CID, EMPTY_CID.upper(), "Qm", hashlib.sha256(b"").hexdigest()):
         refused = desk.run("store", "pin", bad)
         assert (refused.exit_code, "cid_invalid" in refused.stderr) == (2, True)
+
+
+def test_a_large_file_has_a_bar_on_a_screen_and_a_small_one_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(stores, "Console", lambda **_: Console(file=screen, force_terminal=True, width=80))
+    with stores.show_progress(Common(as_json=False)) as report:
+        report("storing", 1_000, 1_000)
+        report("reading", 3_000_000, 50_000_000)
+        report("reading", 50_000_000, 50_000_000)
+    assert "50.0/50.0 MB" in screen.getvalue()
+    assert "storing" not in screen.getvalue()
+    with stores.show_count(Common(as_json=False), "documents", 2) as advance:
+        advance()
+        advance()
+    assert "2/2" in screen.getvalue()
+    shown = len(screen.getvalue())
+    with stores.show_progress(Common(as_json=True)) as report:
+        report("reading", 3_000_000, 50_000_000)
+    assert len(screen.getvalue()) == shown

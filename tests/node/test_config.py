@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.primitives import PublicKey
+from ledger.primitives import Address, PublicKey
 from node.config import (
     CONFIG_BYTES_MAX,
     ConfigError,
@@ -56,6 +56,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         heartbeat_ms=2_000,
         mempool_transactions_max=77,
         mempool_bytes_max=5_000_000,
+        documents_store="/ip4/127.0.0.1/tcp/5001",
+        keep_for=(Address(b"\x01" * 20), Address(b"\x02" * 20)),
         log_level="debug",
         log_format="json",
     )
@@ -90,6 +92,8 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
         ("[consensus]\nblock_interval_ms = 0", "config_value_out_of_range", "consensus.block_interval_ms"),
         ("[mempool]\nbytes_max = -1", "config_value_out_of_range", "mempool.bytes_max"),
         ("[log]\nlevel = 'loud'", "config_value_out_of_range", "log.level"),
+        ("[documents]\nkeep_for = ['wp1']", "config_address_invalid", "documents.keep_for"),
+        ("[documents]\nkeep_for = [1]", "config_address_invalid", "documents.keep_for"),
         ("[p2p]\nallowed = 'aa'", "config_type_wrong", "p2p.allowed"),
         ("[p2p]\nallowed = ['aa']", "config_public_key_invalid", "p2p.allowed[0]"),
         (f"[p2p]\nallowed = ['{'AA' * 32}']", "config_public_key_invalid", "p2p.allowed[0]"),

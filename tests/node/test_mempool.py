@@ -14,7 +14,7 @@ from ledger.storage import MemoryStore
 from ledger.transaction import Transaction, check_signatures, decode_transaction
 from node.chain_store import compute_genesis_batch, get_header, load_tree
 from node.door import Door
-from node.intake import WAITING_BYTES_MAX, WORTHLESS_BURST, Intake
+from node.intake import TRUST_EARNED, TRUST_LOST, TURN_TRANSACTIONS, WAITING_BYTES_MAX, WORTHLESS_BURST, Intake
 from node.keystore import SigningKey
 from node.mempool import SENDER_FACTOR, Mempool, Overloaded
 from node.refusals import REFUSALS_MAX, REFUSED_BLOCKS, Refusals
@@ -61,16 +61,20 @@ class Way:
             for key, value in compute_genesis_batch(make_fake_genesis(), load_table()).items()
             if value is not None
         )
-        self.mempool = Mempool(transactions_max=transactions_max, bytes_max=10**6)
+        self.mempool = Mempool(transactions_max=transactions_max, bytes_max=10**7)
         self.door = Door(Chain(store, load_tree(store), get_header(store, 0), load_table()), self.mempool)
         self.intake = Intake(self.door, self.mempool)
 
     def send(self, *raws: bytes, peer: PublicKey = PEER, now_ms: int = NOW_MS) -> str | None:
         """What a peer sends, taken and looked at: the reason to blame it, or None; ``left_out`` if nobody looks."""
-        if not self.intake.take(peer, raws, now_ms):
+        left_out = self.intake.left_out
+        blames = []
+        if self.intake.take(peer, raws, now_ms):
+            while self.intake:
+                blames.append(self.intake.admit_some(now_ms))
+        if self.intake.left_out > left_out and not any(blames):
             return "left_out"
-        fault = self.intake.admit(peer, raws, now_ms)
-        return None if fault is None else fault.reason
+        return next((blame[1].reason for blame in blames if blame is not None), None)
 
 
 @pytest.fixture
@@ -199,23 +203,54 @@ def test_a_peer_whose_transactions_are_worthless_is_not_listened_to_for_a_while(
     assert way.send(good, now_ms=NOW_MS + 1_000) is None
 
 
-def test_what_a_block_drops_counts_against_the_peer_that_sent_it() -> None:
-    way = Way(transactions_max=10 * WORTHLESS_BURST)
-    poor = [sign_fake(make_transfer(5), ALICE, salt=salt) for salt in range(WORTHLESS_BURST)]
-    assert way.send(*(one.raw for one in poor)) is None
-    assert len(way.mempool) == WORTHLESS_BURST
-    for tx in way.mempool.list_transactions():
-        way.intake.note_dropped(tx.tx_id, NOW_MS)
-        way.mempool.drop(tx.tx_id, RuleViolated("credits_too_few"), height=0)
+def test_an_unknown_peers_copies_are_judged_by_the_rules_and_a_trusted_ones_are_left_to_the_block() -> None:
+    way, poor = Way(), sign_fake(make_transfer(5), ALICE).raw
+    good = [sign_fake(make_issue(f"p{n}"), UTILITY) for n in range(3)]
+    assert way.send(poor) is None
+    assert way.send(*(one.raw for one in good)) is None
+    assert [tx.raw for tx in way.mempool.list_transactions()] == [one.raw for one in good]
+    way.intake.note_committed([decode(one.raw) for one in good])
+    trusted = [sign_fake(make_transfer(5), BOB, salt=salt).raw for salt in range(3 * TRUST_EARNED + 5)]
+    assert way.send(*trusted) is None
+    assert len(way.mempool) == len(good) + 3 * TRUST_EARNED  # as many as it was trusted with
+
+
+def test_what_a_block_drops_costs_its_sender_trust_and_then_everything() -> None:
+    way = Way()
+    paid = [sign_fake(make_issue(f"p{n}"), UTILITY) for n in range(2 * TRUST_LOST)]
+    assert way.send(*(one.raw for one in paid)) is None
+    way.intake.note_committed([decode(one.raw) for one in paid])
+    first, second = (sign_fake(make_transfer(5), BOB, salt=salt) for salt in (1, 2))
+    assert way.send(first.raw) is None
+    dropped = decode(first.raw).tx_id
+    for _ in range(2 * TRUST_EARNED):
+        way.intake.note_dropped(dropped, NOW_MS)
+    assert way.send(second.raw) is None  # looked at, and refused by a rule
+    assert decode(second.raw).tx_id not in way.mempool
+    for _ in range(WORTHLESS_BURST):
+        way.intake.note_dropped(dropped, NOW_MS)
     assert way.send(b"anything") == "left_out"
-    assert way.send(*(one.raw for one in poor), peer=OTHER) is None
-    assert len(way.mempool) == 0
+
+
+def test_peers_take_turns_however_much_one_of_them_sends() -> None:
+    way = Way()
+    many = tuple(sign_fake(make_issue(f"m{n}"), UTILITY).raw for n in range(3 * TURN_TRANSACTIONS))
+    one = sign_fake(make_issue("one"), UTILITY).raw
+    assert way.intake.take(PEER, many, NOW_MS)
+    assert not way.intake.take(OTHER, (one,), NOW_MS)  # a turn is due already
+    for _ in range(2):
+        way.intake.admit_some(NOW_MS)
+    assert decode(one).tx_id in way.mempool
+    assert len(way.mempool) == TURN_TRANSACTIONS + 1
 
 
 def test_only_so_many_bytes_of_a_peer_wait_to_be_looked_at() -> None:
     way, message = Way(), (bytes(WAITING_BYTES_MAX // 4),)
-    assert [way.intake.take(PEER, message, NOW_MS) for _ in range(5)] == [True, True, True, True, False]
-    assert way.intake.take(OTHER, message, NOW_MS)
-    way.intake.leave(PEER, message)
-    assert way.intake.take(PEER, message, NOW_MS)
+    assert way.intake.take(PEER, message * 4, NOW_MS)
+    assert not way.intake.take(PEER, message, NOW_MS)
     assert way.intake.left_out == 1
+    way.intake.take(OTHER, message, NOW_MS)
+    assert way.intake.left_out == 1
+    way.intake.admit_some(NOW_MS)
+    assert way.intake.take(PEER, message, NOW_MS) is False
+    assert way.intake.left_out == 4  # three went with the fault of the first

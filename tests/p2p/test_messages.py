@@ -24,6 +24,8 @@ from p2p.messages import (
     Message,
     Proof,
     ProposalMessage,
+    SnapshotPart,
+    SnapshotRequest,
     Transactions,
     decode_frame,
     encode_frame,
@@ -45,6 +47,10 @@ EXAMPLES: list[Message] = [
     HeightStatus(2**63 - 1),
     DocumentBlockRequest(b"c" * 36),
     DocumentBlock(b"c" * 36, b"block"),
+    SnapshotRequest(None, 0),
+    SnapshotRequest(Hash(b"s" * 32), 65_536),
+    SnapshotPart(None, 0, b"manifest"),
+    SnapshotPart(Hash(b"s" * 32), 7, b""),
     DocumentBlock(b"c" * 36, None),
 ]
 

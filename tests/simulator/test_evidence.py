@@ -9,6 +9,8 @@ import pytest
 from consensus.codec import decode_message, encode_message
 from consensus.messages import (
     VALID_ROUND_NONE,
+    Amnesia,
+    DuplicateVote,
     Precommit,
     Prevote,
     Proposal,
@@ -17,6 +19,7 @@ from consensus.messages import (
     Vote,
     compute_signed_bytes,
 )
+from contracts_native.credits import IssueCredits
 from contracts_native.evidence import OFFENCES, Offence, OffenceKind
 from ledger.execution import build_block
 from ledger.primitives import PUBLIC_KEY_BYTES, Height, sha256
@@ -172,8 +175,8 @@ def change_value(vote: Vote) -> Vote:
 def test_one_that_equivocates_all_the_time_is_named_and_stops_nothing(seed: int) -> None:
     net = CheatedCluster(validators=4, seed=seed)
     net.faults.drop_permille = 50
-    for _ in range(6):
-        net.submit_something()
+    for step in range(10):
+        net.submit(step % 3, IssueCredits(net.accounts[1].address, 1, f"step {step}"), by=net.accounts[0])
         net.run_for(1_000)
     net.heal()
     check_liveness(net)
@@ -181,8 +184,20 @@ def test_one_that_equivocates_all_the_time_is_named_and_stops_nothing(seed: int)
     for check in (check_agreement, check_durability, check_validity):
         check(net)
     check_offences(net, guilty={GUILTY})
-    kinds = {what for number in range(4) for _, _, what, _ in list_offences(net, number)}
-    assert kinds & {OffenceKind.DUPLICATE_PREVOTE, OffenceKind.DUPLICATE_PRECOMMIT}
+    votes = [one for _, one in net.observed.evidence if isinstance(one, DuplicateVote | Amnesia)]
+    found = {(one.first.vote.height, name_offence(one)) for one in votes}
+    assert found
+    recorded = {(height, kind) for _, height, kind, _ in list_offences(net, 0)}
+    assert recorded <= found
+    assert {one for one in found - recorded if one[0] < net[0].height - 5} == set()  # the last are on their way
+
+
+def name_offence(evidence: DuplicateVote | Amnesia) -> OffenceKind:
+    """What the engine found, as the chain calls it."""
+    if isinstance(evidence, Amnesia):
+        return OffenceKind.AMNESIA
+    is_prevote = isinstance(evidence.first.vote, Prevote)
+    return OffenceKind.DUPLICATE_PREVOTE if is_prevote else OffenceKind.DUPLICATE_PRECOMMIT
 
 
 def list_offences(net: Cluster, number: int) -> list[tuple[int, int, str, Offence]]:

@@ -1,4 +1,4 @@
-"""``wattprint node``: make a home, run the node of it, look at it, check its chain.
+"""``wattprint node``: make a home, run the node of it, look at it, check its chain, mend it.
 
 Owns the commands; what a node is made of is node/launch.py's.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,9 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contracts_native.table import load_table
-from ledger.errors import Rejected, RuleViolated
+from ledger.block import compute_block_id
+from ledger.errors import CorruptStore, Rejected, RuleViolated
 from ledger.fields import Json
 from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
+from ledger.storage import Store
+from node import chain_store
 from node.cli.options import (
     FILE,
     UNLOCK_VARIABLE,
@@ -32,11 +37,23 @@ from node.cli.options import (
 )
 from node.cli.output import show
 from node.cli.reads import ask
-from node.config import PeerConfig, make_config, read_config, write_config
+from node.config import NodeConfig, PeerConfig, make_config, read_config, write_config
 from node.errors import LocalError
 from node.keystore import SigningKey, load_signing_key, read_key_file, save_key, save_key_unencrypted
-from node.launch import STORE_NAME, read_genesis_file, run_node
+from node.launch import JOURNAL_NAME, STORE_NAME, read_genesis_file, run_node
 from node.leveldb_store import LevelDbStore
+from node.pruning import compute_line, iterate_prune
+from node.rollback import (
+    check_no_chain,
+    finish_replacement,
+    import_snapshot,
+    replace_store,
+    roll_back,
+    set_journal_aside,
+    verify_snapshot,
+)
+from node.snapshot_files import SnapshotFile, write_snapshot_file
+from node.snapshots import Manifest
 from node.verification import Verified, verify_store
 
 HOME_VARIABLE: Final = "WATTPRINT_HOME"
@@ -63,6 +80,8 @@ def command() -> None:
       wattprint node start --home node-a
       wattprint node status
       wattprint node verify --home node-a
+      wattprint node export-state snapshot.wps --home node-a
+      wattprint node import-state snapshot.wps --home node-b
     """
 
 
@@ -132,16 +151,23 @@ def init(
 @click.option(
     "--new-journal",
     is_flag=True,
-    help="Sign although the journal is lost. Only once the chain is past every height that this node can have voted in:"
-    " a second vote at one height is proof of fraud.",
+    help="Sign again although the journal is lost, once ten heights have passed in which this key was silent."
+    " No other node may have the key: a second vote at one height is proof of fraud.",
 )
-def start(*, home: Path, new_journal: bool) -> None:
+@click.option(
+    "--retain",
+    "retain_blocks",
+    type=click.IntRange(1),
+    metavar="BLOCKS",
+    help="Forget older blocks while running, as far as nobody can need them.  [default: keep all]",
+)
+def start(*, home: Path, new_journal: bool, retain_blocks: int | None) -> None:
     """Run the node of a home until SIGTERM or Ctrl-C. It logs to stderr.
 
     A home whose journal is missing though its chain has begun follows the chain and signs nothing.
     """
     passphrase = find_passphrase(read_config(home).key_file)
-    run_node(home, passphrase=passphrase, has_new_journal=new_journal)
+    run_node(home, passphrase=passphrase, has_new_journal=new_journal, retain_blocks=retain_blocks)
 
 
 @command.command()
@@ -157,36 +183,156 @@ def status(connected: Connected) -> None:
 def verify(common: Common, *, home: Path) -> None:
     """Execute the stored chain again from genesis, and compare every root and the stored state. The node must not run.
 
-    Only genesis.json is believed: certificates, signatures and rules are all checked again.
+    Only genesis.json is believed: certificates, signatures and rules are all checked again. A home that pruned its
+    blocks, or began at a snapshot, cannot execute what it lacks: "executed" is then false.
     """
     config = read_config(home)
     document = read_genesis_file(config.genesis_file)
-    directory = config.chain_directory / STORE_NAME
+    with _open_store(config) as store:
+        last, transactions = _follow(common, verify_store(store, document, load_table()))
+        oldest = chain_store.read_oldest_height(store)
+    shown: dict[str, Json] = {"verified": True, "chain_id": document.chain_id, **_show(last)}
+    show(common, {**shown, "transactions": transactions, "executed": last.is_executed, "oldest_height": oldest})
+
+
+@command.command("export-state")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_home
+@with_common
+def export_state(common: Common, *, file: Path, home: Path) -> None:
+    """Write the state of the last block into a snapshot FILE, with what proves it. The node must not run."""
+    with _open_store(read_config(home)) as store:
+        manifest = write_snapshot_file(file, store)
+    show(common, {"file": str(file), "file_bytes": file.stat().st_size, **_show_manifest(manifest)})
+
+
+@command.command("import-state")
+@click.argument("file", type=FILE)
+@_home
+@with_common
+def import_state(common: Common, *, file: Path, home: Path) -> None:
+    """Begin the chain of a home without one at a snapshot FILE, once every part of it is proven by genesis.json.
+
+    The node then follows from that height on. It signs nothing before it is started with --new-journal.
+    """
+    config = read_config(home)
+    document = read_genesis_file(config.genesis_file)
+    path = config.chain_directory / STORE_NAME
+    finish_replacement(path)
+    check_no_chain(path)
+    with closing(SnapshotFile(file)) as snapshot, _make_progress(common) as progress:
+        task = progress.add_task("chunks", total=2 * len(snapshot.manifest.chunk_hashes))
+        verifier = import_snapshot(snapshot, path, document, lambda: progress.advance(task))
+        set_journal_aside(config.chain_directory / JOURNAL_NAME)
+    counts: dict[str, Json] = {"oldest_height": verifier.oldest, "transactions": verifier.transactions_count}
+    show(common, {"imported": True, **_show_manifest(snapshot.manifest), **counts})
+
+
+@command.command()
+@_home
+@click.option("--to", "height", type=click.IntRange(0), required=True, help="The height to go back to.")
+@click.option("--snapshot", "snapshot_file", type=FILE, help="Where to begin, if the home lacks its first blocks.")
+@with_common
+def rollback(common: Common, *, home: Path, height: int, snapshot_file: Path | None) -> None:
+    """Undo the blocks above a height, by executing those up to it anew. The node must not run.
+
+    For a home whose own state is wrong; it fetches the blocks again from its peers. The journal is set aside, not
+    deleted, and the node follows without signing until it is started with --new-journal.
+    """
+    config = read_config(home)
+    document, table = read_genesis_file(config.genesis_file), load_table()
+    path, journal = config.chain_directory / STORE_NAME, config.chain_directory / JOURNAL_NAME
+    last: Verified | None = None
+    with ExitStack() as stack:
+        snapshot = None
+        if snapshot_file is not None:
+            opened = stack.enter_context(closing(SnapshotFile(snapshot_file)))
+            snapshot = (opened, verify_snapshot(opened, document, lambda: None))
+
+        finish_replacement(path)
+
+        def fill(target: Store) -> None:
+            nonlocal last
+            with _open_store_at(path) as source:
+                steps = roll_back(source, target, document, table, until=height, snapshot=snapshot)
+                last, _ = _follow(common, steps)
+
+        replace_store(path, fill, journal_path=journal)
+    assert last is not None
+    show(common, {"rolled_back": True, "chain_id": document.chain_id, **_show(last)})
+
+
+@command.command()
+@_home
+@click.option("--retain", "retain_blocks", type=click.IntRange(1), required=True, help="How many blocks to keep whole.")
+@with_common
+def prune(common: Common, *, home: Path, retain_blocks: int) -> None:
+    """Forget old blocks, receipts and certificates, and compact the database. The node must not run.
+
+    Headers stay, and every block that a transaction's replay or evidence may still need, whatever --retain says.
+    """
+    with _open_store(read_config(home)) as store:
+        before = store.size_bytes()
+        line = compute_line(store, retain_blocks=retain_blocks)
+        for batch in iterate_prune(store, line=line):
+            store.write(batch, sync=False)
+        store.write({}, sync=True)
+        store.compact()
+        shown: dict[str, Json] = {"oldest_height": chain_store.read_oldest_height(store)}
+        show(common, {**shown, "bytes_before": before, "bytes_after": store.size_bytes()})
+
+
+def _open_store(config: NodeConfig) -> AbstractContextManager[LevelDbStore]:
+    finish_replacement(config.chain_directory / STORE_NAME)
+    return _open_store_at(config.chain_directory / STORE_NAME)
+
+
+@contextmanager
+def _open_store_at(directory: Path) -> Iterator[LevelDbStore]:
+    """The store of a home that has run. Raises ``LocalError``."""
     if not directory.is_dir():
         raise LocalError("store_missing", f"{directory}: this node has never run")
     store = LevelDbStore(directory)
+    try:
+        yield store
+    except CorruptStore as error:
+        raise LocalError("store_corrupt", error) from error
+    finally:
+        store.close()
+
+
+def _follow(common: Common, steps: Iterator[Verified]) -> tuple[Verified, int]:
+    """The last step, and the transactions of all, behind a progress bar. Raises ``Rejected`` with the height."""
     transactions = 0
     last: Verified | None = None
     try:
         with _make_progress(common) as progress:
             task = progress.add_task("heights", total=None)
-            for last in verify_store(store, document, load_table()):
+            for last in steps:
                 transactions += last.transactions
                 progress.update(task, total=last.head_height, completed=last.height)
     except Rejected as error:
-        raise RuleViolated("chain_does_not_verify", f"after height {last.height if last else '–'}: {error}") from error
-    finally:
-        store.close()
-    assert last is not None
-    shown: dict[str, Json] = {
-        "verified": True,
-        "chain_id": document.chain_id,
-        "height": last.height,
-        "block_id": last.block_id.hex(),
-        "state_root": last.state_root.hex(),
-        "transactions": transactions,
+        if last is None:
+            raise
+        raise RuleViolated("chain_does_not_verify", f"after height {last.height}: {error}") from error
+    assert last is not None, "the first step is where it begins"
+    return last, transactions
+
+
+def _show(last: Verified) -> dict[str, Json]:
+    return {"height": last.height, "block_id": last.block_id.hex(), "state_root": last.state_root.hex()}
+
+
+def _show_manifest(manifest: Manifest) -> dict[str, Json]:
+    header = manifest.header
+    return {
+        "chain_id": manifest.genesis.chain_id,
+        "height": header.height,
+        "block_id": compute_block_id(header).hex(),
+        "state_root": header.state_root.hex(),
+        "snapshot_id": manifest.compute_id().hex(),
+        "chunks": len(manifest.chunk_hashes),
     }
-    show(common, shown)
 
 
 def load_public_key(path: Path) -> str:

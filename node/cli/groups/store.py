@@ -18,7 +18,7 @@ from ledger.errors import Malformed
 from ledger.fields import Json
 from node.cli.options import FILE, JSON_OPTION, Common, add_options
 from node.cli.output import show, show_rows
-from node.cli.stores import STORE_OPTION, open_store, show_progress
+from node.cli.stores import STORE_OPTION, open_store, show_count, show_progress
 from node.documents.car import encode_block, encode_header, read_car
 from node.documents.chunking import build_blocks
 from node.documents.cid import Cid, parse_cid
@@ -125,11 +125,11 @@ def migrate_(common: Common, store: DocumentStore, *, target: str) -> None:
     """Copy every kept document to another store, under the same CIDs. Runs again after a failure."""
     total = len(store.list_pins())
     copied: list[Json] = []
-    with show_progress(common) as report:
+    with show_count(common, "documents", total) as advance:
 
         def tell(cid: Cid) -> None:
             copied.append(str(cid))
-            report("documents", len(copied), total)
+            advance()
 
         migrate(store, open_store(target), report=tell)
     show(common, {"documents": len(copied), "cids": copied}, f"{len(copied)} documents")

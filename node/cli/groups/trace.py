@@ -1,28 +1,47 @@
 """``wattprint trace``: who bought the output of a source, and where a buyer's energy came from.
 
-Owns the tables of the two questions that the ledger is for; ``trace lot`` derives from the node's method.
+Owns the tables and the pages of the questions that the ledger is for. Every page of an answer is fetched; the pictures
+are node/trace_picture.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 import click
 
+from contracts_native.sites import Technology
 from ledger.fields import Json, get_codec
 from ledger.primitives import Address
+from node.cli.asking import run_asking, with_offline
 from node.cli.options import Connected, with_node
-from node.cli.output import Row, format_csv, format_table, format_time, show
+from node.cli.output import Row, format_csv, format_document, format_table, format_time, note, show
 from node.cli.values import FieldType
-from node.client import Answer, Client, UnknownItem
+from node.client import UnknownItem
+from node.exports import Answer, Ask
+from node.files import write_replacing
+from node.queries.errors import NotFound
+from node.trace_picture import draw_holder, draw_lot, draw_source
 
 _MOMENT: Final = FieldType("from_ms", {"type": "integer"}, None)
 _ADDRESS: Final = FieldType("participant", get_codec(Address).schema, get_codec(Address))
 _from = click.option("--from", "from_ms", type=_MOMENT, metavar="TIME", help="Start of the period: 2016-06-06.")
 _until = click.option("--until", "until_ms", type=_MOMENT, metavar="TIME", help="End of the period, exclusive.")
+_zone = click.option("--zone", help="Only what was produced in this grid zone.")
+_technology = click.option(
+    "--technology", type=click.Choice([one.value for one in Technology]), help="Only of this kind."
+)
 _csv = click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+_html = click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a picture that needs nothing else.",
+)
 PER_MILLE: Final = 1_000
+FILE_MODE: Final = 0o644
 
 
 @click.group()
@@ -33,28 +52,48 @@ def command() -> None:
     Example:
       wattprint trace source 5f0c…
       wattprint trace source 5f0c… --from 2016-06-06 --until 2016-06-13 --csv
-      wattprint trace holder wp1… --hours
+      wattprint trace source --zone DE-LU --technology wind --by hour
+      wattprint trace holder wp1… --html bob.html
       wattprint trace lot 5f0c…:1465192800000:1
     """
 
 
 @command.command()
-@click.argument("source", metavar="SITE_OR_METER")
+@click.argument("source", metavar="[SITE_OR_METER]", required=False)
 @_from
 @_until
+@_zone
+@_technology
+@click.option(
+    "--by", type=click.Choice(["holder", "hour"]), default="holder", show_default=True, help="What the rows are."
+)
 @_csv
+@_html
+@with_offline
 @with_node
-def source(connected: Connected, *, source: str, from_ms: int | None, until_ms: int | None, as_csv: bool) -> None:
-    """Who has the output of a site or a meter: every holder and beneficiary, and that the sum is what was metered."""
-    period = {"from_ms": from_ms, "until_ms": until_ms}
+def source(
+    connected: Connected,
+    *,
+    source: str | None,
+    by: str,
+    as_csv: bool,
+    html: Path | None,
+    home: Path | None,
+    **filters: Any,
+) -> None:
+    """Who has the output of a site, a meter, a grid zone or a technology, and that the sum is what was metered."""
+    if source is None and not (filters["zone"] or filters["technology"]):
+        raise click.UsageError("Name a site or a meter, or give --zone or --technology.")
+    if html is not None and by != "holder":
+        raise click.UsageError("--html is a picture of holders: --by hour does not apply.")
 
-    async def ask(client: Client) -> Answer:
-        try:
-            return await client.call("trace_source", site=source, **period)
-        except UnknownItem:
-            return await client.call("trace_source", meter=source, **period)
+    async def work(ask: Ask) -> tuple[Answer, str]:
+        answer = await ask_source(ask, source, {**filters, "by": by})
+        return answer, await _find_label(ask, answer) if html is not None else ""
 
-    answer = connected.run(ask)
+    answer, label = run_asking(connected, home, work)
+    if html is not None:
+        _write(connected, html, draw_source(answer, label=label))
     rows = cast("list[Row]", answer["rows"])
     if as_csv and not connected.as_json:
         click.echo(format_csv(rows), nl=False)
@@ -62,31 +101,116 @@ def source(connected: Connected, *, source: str, from_ms: int | None, until_ms: 
     show(connected, cast(Json, answer), f"{format_table(rows)}\n\n{_format_sums(answer)}")
 
 
+async def ask_source(ask: Ask, source: str | None, params: Mapping[str, Json]) -> Answer:
+    """The whole answer of ``trace_source``; what ``source`` names may be a site or a meter."""
+    if source is None:
+        return await _fetch(ask, "trace_source", params)
+    try:
+        return await _fetch(ask, "trace_source", {**params, "site": source})
+    except (UnknownItem, NotFound):
+        return await _fetch(ask, "trace_source", {**params, "meter": source})
+
+
+async def _find_label(ask: Ask, answer: Answer) -> str:
+    """What people call a source."""
+    site = answer["site"]
+    if answer["meter"] is not None:
+        site = (await ask("meter_get", {"meter": answer["meter"]}))["site"]
+    named = [] if site is None else [str((await ask("site_get", {"site": site}))["label"])]
+    return ", ".join([*named, *filter(None, (answer["technology"], answer["zone"]))])
+
+
 @command.command()
 @click.argument("participant", type=_ADDRESS)
 @_from
 @_until
+@click.option("--site", metavar="HEX", help="Only from this site.")
+@click.option("--meter", metavar="HEX", help="Only from this meter.")
+@_zone
+@_technology
 @click.option("--hours", is_flag=True, help="A row for each hour of each source.")
 @_csv
+@_html
+@with_offline
 @with_node
 def holder(
     connected: Connected,
     *,
     participant: str,
-    from_ms: int | None,
-    until_ms: int | None,
     hours: bool,
     as_csv: bool,
+    html: Path | None,
+    home: Path | None,
+    **filters: Any,
 ) -> None:
     """Where a participant's energy came from, and how well its claims match its consumption hour by hour."""
-    answer = connected.run(
-        lambda client: client.call("trace_holder", participant=participant, from_ms=from_ms, until_ms=until_ms)
-    )
+
+    async def work(ask: Ask) -> Answer:
+        return await ask_holder(ask, {"participant": participant, **filters})
+
+    answer = run_asking(connected, home, work)
+    if html is not None:
+        _write(connected, html, draw_holder(answer))
     rows = list_hours(answer) if hours or as_csv else list_sources(answer)
     if as_csv and not connected.as_json:
         click.echo(format_csv(rows), nl=False)
         return
     show(connected, cast(Json, answer), f"{format_table(rows)}\n\n{_format_matching(answer)}")
+
+
+async def ask_holder(ask: Ask, params: Mapping[str, Json]) -> Answer:
+    """The whole answer of ``trace_holder``, the hours of all its pages together."""
+    whole = page = await ask("trace_holder", dict(params))
+    while page["next_cursor"] is not None:
+        page = await ask("trace_holder", {**params, "cursor": page["next_cursor"]})
+        by_meter = {one["meter"]: one["hours"] for one in page["sources"]}
+        for one in whole["sources"]:
+            one["hours"] += by_meter.get(one["meter"], [])
+    return {**whole, "next_cursor": None}
+
+
+@command.command()
+@click.argument("lot", metavar="METER:START_MS:VERSION")
+@_csv
+@_html
+@with_offline
+@with_node
+def lot(connected: Connected, *, lot: str, as_csv: bool, html: Path | None, home: Path | None) -> None:
+    """What happened to a lot: its mint, each movement with its transaction, and the slices that it has now."""
+
+    async def work(ask: Ask) -> tuple[Answer, dict[str, str]]:
+        answer = await _fetch(ask, "trace_lot", {"lot": lot}, rows="movements")
+        return answer, await _find_names(ask, answer) if html is not None else {}
+
+    answer, names = run_asking(connected, home, work)
+    if html is not None:
+        _write(connected, html, draw_lot(answer, names))
+    if as_csv and not connected.as_json:
+        click.echo(format_csv(cast("list[Row]", answer["movements"])), nl=False)
+        return
+    show(connected, cast(Json, answer), format_document(cast(Json, answer)))
+
+
+async def _find_names(ask: Ask, answer: Answer) -> dict[str, str]:
+    """The labels of everyone in the story of a lot."""
+    keys = ("holder", "sender", "recipient", "claimant", "beneficiary", "operator")
+    told = [*answer["mint"]["slices"], *answer["movements"], *answer["slices"]]
+    found = {str(one[key]) for one in told for key in keys if key in one}
+    return {one: str((await ask("participant_get", {"participant": one}))["label"]) for one in sorted(found)}
+
+
+async def _fetch(ask: Ask, method: str, params: Mapping[str, Json], *, rows: str = "rows") -> Answer:
+    """An answer with the rows of all its pages."""
+    whole = page = await ask(method, dict(params))
+    while page["next_cursor"] is not None:
+        page = await ask(method, {**params, "cursor": page["next_cursor"]})
+        whole[rows] += page[rows]
+    return {**whole, "next_cursor": None}
+
+
+def _write(connected: Connected, path: Path, page: str) -> None:
+    write_replacing(path, page.encode(), mode=FILE_MODE)
+    note(connected, f"written: {path}")
 
 
 def list_sources(answer: Mapping[str, Any]) -> list[Row]:
@@ -105,10 +229,11 @@ def list_hours(answer: Mapping[str, Any]) -> list[Row]:
 
 def _format_sums(answer: Mapping[str, Any]) -> str:
     mark = "=" if answer["holds"] else "≠"
-    held_wh, claimed_wh = answer["held_wh"], answer["claimed_wh"]
-    parts = [f"held {held_wh} + claimed {claimed_wh}"]
-    parts += [f"{name.replace('_', ' ')} {answer[name + '_wh']}" for name in ("quarantined", "not_minted")]
-    return f"metered {answer['metered_wh']} Wh {mark} {' + '.join(parts)} Wh"
+    names = ("held", "claimed", "charged", "impaired", "withdrawn", "quarantined", "not_minted")
+    parts = [f"{name.replace('_', ' ')} {answer[name + '_wh']}" for name in names if answer[name + "_wh"]]
+    if answer["taken_back_wh"]:
+        parts.append(f"taken back −{answer['taken_back_wh']}")
+    return f"metered {answer['metered_wh']} Wh {mark} {' + '.join(parts) or '0'} Wh"
 
 
 def _format_matching(answer: Mapping[str, Any]) -> str:
@@ -119,5 +244,6 @@ def _format_matching(answer: Mapping[str, Any]) -> str:
         covered = f"{consumption['claimed_hourly_wh']} of {consumption['consumed_wh']} Wh consumed"
         lines.append(f"matched hour by hour: {score * 100 // PER_MILLE}.{score % 10} % ({covered})")
     if answer.get("from_ms"):
-        lines.append(f"period: {format_time(answer['from_ms'])} to {format_time(answer['until_ms'])}")
+        until = "now" if answer["until_ms"] is None else format_time(answer["until_ms"])
+        lines.append(f"period: {format_time(answer['from_ms'])} to {until}")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,7 @@ class Wire:
         self.stores: dict[PublicKey, EmbeddedStore] = {}
         self.reported: list[tuple[PublicKey, str]] = []
         self.sent: list[PeerMessage] = []
+        self.sent_one = asyncio.Event()
         self.change: Callable[[DocumentMessage], DocumentMessage | None] = lambda message: message
 
     def add(self, name: str, *keep_for: Address) -> PublicKey:
@@ -67,7 +68,9 @@ class Wire:
     async def wait_for(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not holds():
-                await asyncio.sleep(0.005)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.sent_one.wait(), 0.01)
+                self.sent_one.clear()
 
 
 class _End:
@@ -79,6 +82,7 @@ class _End:
 
     def send(self, peer_key: PublicKey, message: DocumentMessage) -> bool:
         self._wire.sent.append(message)
+        self._wire.sent_one.set()
         changed = self._wire.change(message)
         if changed is not None and peer_key in self._wire.replicas:
             decoded = decode_frame(encode_frame(changed))
@@ -110,7 +114,7 @@ def make_key(name: str) -> bytes:
     return name.encode().ljust(31, b".")[:31] + b"\x10"
 
 
-def anchor(wire: Wire, cid: Cid, size: int, *readers: Person) -> bytes:
+def anchor(wire: Wire, cid: Cid, size: int, *readers: Person, by: Person = BOB) -> bytes:
     """Anchor what lies in a store; the document's id. Nothing here is a real key: nobody unseals it."""
     paper = AnchorDocument(
         cid=bytes(cid),
@@ -119,9 +123,9 @@ def anchor(wire: Wire, cid: Cid, size: int, *readers: Person) -> bytes:
         recipient=make_key(str(cid)[-20:]),
         kind=DocumentKind.KYC,
         grants=tuple(WrappedKey(one.address, make_key(one.name), bytes(80)) for one in readers),
-        subject=BOB.address,
+        subject=by.address,
     )
-    applied = wire.chain.apply(paper, by=BOB)
+    applied = wire.chain.apply(paper, by=by)
     wire.tell(applied.events)
     return applied.one(DocumentAnchored).document
 
@@ -189,7 +193,7 @@ async def test_what_nobody_has_is_asked_for_again_and_the_node_goes_on(
         anchor(wire, lost, 4, UTILITY)
         anchor(wire, here, 4, UTILITY)
         await wire.wait_for(lambda: wire.stores[keeper].list_pins() == [here])
-        assert wire.replicas[keeper].due == 1
+        await wire.wait_for(lambda: wire.replicas[keeper].due == 1)
         wire.stores[late].put(_Stream(b"lost"), size_max=SIZE_MAX)
         await wire.wait_for(lambda: wire.replicas[keeper].due == 0)
         assert wire.stores[keeper].list_pins() == sorted([here, lost])
@@ -233,6 +237,36 @@ async def test_a_retired_document_is_forgotten(tmp_path: Path, monkeypatch: pyte
         await wire.wait_for(lambda: not wire.stores[keeper].list_pins() and not wire.stores[first].list_pins())
 
 
+async def test_retiring_a_copy_of_anothers_cid_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        first, keeper = wire.add("first"), wire.add("keeper", UTILITY.address)
+        cid = wire.stores[first].put(_Stream(b"sealed"), size_max=SIZE_MAX)
+        bobs = anchor(wire, cid, 6, UTILITY)
+        await wire.wait_for(lambda: wire.stores[keeper].list_pins() == [cid])
+        thiefs = anchor(wire, cid, 6, RIVAL, by=RIVAL)
+        wire.tell(wire.chain.apply(RetireDocument(thiefs), by=RIVAL).events)
+        await wire.replicas.pop(first).stop()
+        reborn = wire.add("first")  # reads what was retired before it began
+        other = wire.stores[reborn].put(_Stream(b"other"), size_max=SIZE_MAX)
+        wire.tell(wire.chain.apply(RetireDocument(anchor(wire, other, 5, BOB)), by=BOB).events)
+        await wire.wait_for(lambda: wire.stores[reborn].list_pins() == [cid])
+        assert wire.stores[keeper].list_pins() == [cid]
+        wire.tell(wire.chain.apply(RetireDocument(bobs), by=BOB).events)
+        await wire.wait_for(lambda: not wire.stores[keeper].list_pins() and not wire.stores[reborn].list_pins())
+
+
+async def test_a_node_is_not_filled_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "WANTED_BYTES_MAX", 10)
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        first, keeper = wire.add("first"), wire.add("keeper", UTILITY.address)
+        cids = [wire.stores[first].put(_Stream(content), size_max=SIZE_MAX) for content in (b"sealed", b"more")]
+        third = wire.stores[first].put(_Stream(b"much"), size_max=SIZE_MAX)
+        for cid, size in ((cids[0], 6), (cids[1], 4), (third, 4)):
+            anchor(wire, cid, size, UTILITY)
+        await wire.wait_for(lambda: wire.stores[keeper].list_pins() == sorted(cids))
+        assert wire.replicas[keeper].due == 0
+
+
 async def test_a_request_for_no_cid_is_reported_and_a_late_answer_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +276,17 @@ async def test_a_request_for_no_cid_is_reported_and_a_late_answer_ignored(
         wire.replicas[node].on_message(peer, DocumentBlockRequest(bytes(36)))
         wire.replicas[node].on_message(peer, DocumentBlock(b"\x01\x55\x12\x20" + bytes(32), b"late"))
         assert wire.reported == [(peer, "document_cid_invalid")]
+
+
+async def test_a_node_with_too_much_to_do_says_at_once_that_it_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        node = wire.add("node")
+        cid = wire.stores[node].put(_Stream(b"sealed"), size_max=SIZE_MAX)
+        monkeypatch.setattr(replica_module, "TASKS_MAX", 1)  # the one that fetches
+        wire.replicas[node].on_message(PublicKey(bytes(32)), DocumentBlockRequest(bytes(cid)))
+        assert wire.sent == [DocumentBlock(bytes(cid), None)]
 
 
 class _Stream:

@@ -1,0 +1,81 @@
+"""A node that is far behind its peers takes no submissions, and no single peer can talk it into believing so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from consensus.parameters import ConsensusParameters
+from contracts_native.table import load_table
+from ledger.genesis import GenesisValidator
+from ledger.primitives import PublicKey
+from ledger.storage import MemoryStore
+from node.chain_store import compute_genesis_batch
+from node.core import LAG_BLOCKS_MAX, Core, CoreConfig
+from node.effects import Admission, Answer
+from node.inputs import MessageReceived, PeerUp, Started, Submitted
+from node.jsonrpc import SYNCING
+from node.keystore import SigningKey
+from node.methods import SYNCING_REASON, explain
+from p2p.messages import HeightStatus
+from tests.node.fake_service import GENESIS_MS, UTILITY, make_fake_genesis, make_issue, sign_fake
+
+VALIDATORS = [SigningKey.from_seed(bytes([value]) * 32).public_key for value in range(1, 5)]
+OWN, *PEERS = VALIDATORS
+FOLLOWERS = [PublicKey(bytes([value]) * 32) for value in range(70, 76)]
+NOW_MS = GENESIS_MS + 1_000
+BEHIND = LAG_BLOCKS_MAX + 1
+
+
+def make_core() -> Core:
+    validators = tuple(GenesisValidator(key, f"node{i}") for i, key in enumerate(VALIDATORS))
+    document = replace(make_fake_genesis(), validators=validators)
+    batch = compute_genesis_batch(document, load_table())
+    store = MemoryStore((key, value) for key, value in batch.items() if value is not None)
+    config = CoreConfig(own_key=None, sign=None, consensus=ConsensusParameters())
+    core = Core(config, store, load_table(), journal_frames=[])
+    core.handle(Started(), NOW_MS)
+    return core
+
+
+def submit(core: Core) -> Admission:
+    effects = core.handle(Submitted(1, (sign_fake(make_issue("p"), UTILITY).raw,)), NOW_MS)
+    (answer,) = [effect for effect in effects if isinstance(effect, Answer)]
+    return answer.admissions[0]
+
+
+def test_a_node_that_is_far_behind_refuses_and_says_that_it_is_syncing() -> None:
+    core = make_core()
+    for peer in PEERS:
+        core.handle(PeerUp(peer, BEHIND), NOW_MS)
+    assert core.is_syncing
+    error = submit(core).error
+    assert error is not None
+    assert error.reason == SYNCING_REASON
+    assert explain(error).code == SYNCING
+
+
+def test_a_node_that_is_a_few_blocks_behind_takes_submissions() -> None:
+    core = make_core()
+    for peer in PEERS:
+        core.handle(PeerUp(peer, BEHIND - 1), NOW_MS)
+    assert core.is_syncing
+    assert submit(core).error is None
+
+
+@pytest.mark.parametrize("liars", [PEERS[:1], FOLLOWERS, [PEERS[0], *FOLLOWERS]])
+def test_as_many_as_may_lie_talk_nobody_into_syncing(liars: list[PublicKey]) -> None:
+    core = make_core()
+    for peer in (*PEERS, *liars):
+        core.handle(PeerUp(peer, 0), NOW_MS)
+    for liar in liars:
+        core.handle(MessageReceived(liar, HeightStatus(10**9)), NOW_MS)
+    assert not core.is_syncing
+    assert submit(core).error is None
+
+
+def test_a_node_with_a_single_peer_believes_it() -> None:
+    core = make_core()
+    core.handle(PeerUp(FOLLOWERS[0], BEHIND), NOW_MS)
+    assert core.is_syncing

@@ -1,0 +1,286 @@
+"""Rules of energy: reports, trade, claims, batteries, and what the measurement body takes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from contracts_native.claims import ClaimEnergy, VoidClaim
+from contracts_native.corrections import CorrectReading, WithdrawEnergy
+from contracts_native.lots import LotId, SliceRef, TransferEnergy
+from contracts_native.meters import Channel
+from contracts_native.offers import AcceptOffer, CancelOffer, OpenOffer
+from contracts_native.readings import Flag, Report, SubmitReadings, make_report_message
+from contracts_native.storage import ChargeStorage
+from ledger.primitives import Address, MeterKey, Signature
+from tests.contracts_native.harness import (
+    ALICE,
+    BOB,
+    CAROL,
+    CHAIN_ID,
+    DAY_0_MS,
+    DAY_MS,
+    HOUR_MS,
+    MEASURER,
+    sign_as_meter,
+)
+from tests.properties.machine import N, ODD, WRONG, Ground, pick
+from tests.properties.model_energy import Claim, Told
+from tests.properties.model_places import Meter
+
+FIRST_REGISTER_WH: Final = 5_000
+GAP_REGISTER_WH: Final = 20  # what a register moves on while nothing is reported
+WH: Final = st.sampled_from((0, 3, 5, 8, 13, 20, 22, 23))  # 22 is the most of a quarter-hour
+VALUES: Final = st.lists(WH, min_size=1, max_size=4)
+TRADERS: Final = (ALICE, BOB, CAROL)
+
+
+class ReadingRules(Ground):
+    """Meters report, in order or not."""
+
+    @rule(n=N, odd=ODD, values=VALUES, gap=st.sampled_from((0, 0, 0, 0, 1, 2)), more=VALUES)
+    def report(self, n: int, odd: int, values: list[int], gap: int, more: list[int]) -> None:
+        channels = [(meter, Channel(one)) for meter in self.model.meters for one in meter.channels]
+        first = pick(channels, n)
+        reports = [self.make_report(*first, values, gap, n, odd)]
+        if n % 5 == 0 and pick(channels, n + 1) != first:
+            reports.append(self.make_report(*pick(channels, n + 1), more, 0, n, odd=0))
+        by = self.someone(n)
+        reasons = self.model.submit(by, reports)
+        self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=by)
+
+    def make_report(
+        self, meter: Meter, channel: Channel, values: list[int], gap: int, n: int, odd: int
+    ) -> tuple[Report, bytes]:
+        """A report with the key that signed it. Odd ones fill a gap, or have something wrong about them."""
+        length_s = meter.channels[channel][1]
+        told = sorted(self.model.told.get((meter.id, channel.value), []), key=lambda one: one.start_ms)
+        start_ms, register_wh = DAY_0_MS, FIRST_REGISTER_WH
+        if told:
+            start_ms, register_wh = told[-1].end_ms, told[-1].register_end_wh
+        start_ms += gap * length_s * 1_000
+        register_wh += gap * GAP_REGISTER_WH
+        if odd == 8:
+            start_ms, register_wh, values = self.find_gap(told, length_s) or (start_ms, register_wh, values)
+        report = Report(
+            meter=meter.id,
+            channel=channel,
+            sequence=self.model.sequences.get((meter.id, channel.value), 0) + 1,
+            start_ms=start_ms,
+            interval_s=length_s,
+            values_wh=tuple(values),
+            register_start_wh=register_wh,
+            register_end_wh=register_wh + sum(values),
+            flag=pick((Flag.MEASURED, Flag.MEASURED, Flag.MEASURED, Flag.ESTIMATED, Flag.SUBSTITUTED), n // 3),
+            signature=Signature(bytes(64)),
+        )
+        if odd >= WRONG:
+            report = self.spoil(report, odd + n)
+        key = meter.key_at(max(report.start_ms, meter.commissioned_ms)) if odd != 12 else pick([*self.meter_seeds], n)
+        return self.sign_report(report, key), key
+
+    def find_gap(self, told: list[Told], length_s: int) -> tuple[int, int, list[int]] | None:
+        """The start of the first gap, the register there, and values that fill it or a part of it."""
+        for before, after in pairwise(told):
+            if before.end_ms < after.start_ms:
+                count = (after.start_ms - before.end_ms) // (length_s * 1_000)
+                wh = (after.register_start_wh - before.register_end_wh) // count
+                return before.end_ms, before.register_end_wh, [wh] * count
+        return None
+
+    def spoil(self, report: Report, how: int) -> Report:
+        changes: tuple[dict[str, int], ...] = (
+            {"start_ms": max(0, report.start_ms - report.interval_s * 1_000)},
+            {"start_ms": report.start_ms + 60_000},
+            {"start_ms": report.start_ms + DAY_MS},
+            {"start_ms": DAY_0_MS - report.interval_s * 1_000},
+            {"sequence": report.sequence - 1},
+            {"interval_s": 1_800},
+            {"register_start_wh": report.register_start_wh + 1, "register_end_wh": report.register_end_wh + 1},
+            {"register_end_wh": report.register_end_wh + 1},
+        )
+        change = pick(changes, how)
+        return Report(**{**{name: getattr(report, name) for name in Report.__slots__}, **change})
+
+    def sign_report(self, report: Report, key: bytes) -> Report:
+        message = make_report_message(
+            CHAIN_ID,
+            meter=report.meter,
+            channel=report.channel,
+            sequence=report.sequence,
+            start_ms=report.start_ms,
+            interval_s=report.interval_s,
+            values_wh=report.values_wh,
+            register_start_wh=report.register_start_wh,
+            register_end_wh=report.register_end_wh,
+            flag=report.flag,
+        )
+        return replace(report, signature=sign_as_meter(self.meter_seeds[MeterKey(key)], "ed25519", message))
+
+    @precondition(lambda self: self.model.intervals)
+    @rule(n=N, odd=ODD, values=st.lists(WH, min_size=1, max_size=3))
+    def correct(self, n: int, odd: int, values: list[int]) -> None:
+        meter_id, name, start_ms = pick(list(self.model.intervals), n)
+        meter = next(one for one in self.model.meters if one.id == meter_id)
+        if odd == 12:
+            start_ms += 60_000
+        by = self.rightly(MEASURER.address, odd, n)
+        flag = pick((Flag.MEASURED, Flag.MEASURED, Flag.SUBSTITUTED), n // 2)
+        payload = CorrectReading(meter_id, Channel(name), start_ms, tuple(values), flag, "wrong ratio")
+        reasons = self.model.correct(by, meter, name, start_ms, values, flag.value)
+        self.expect(payload, reasons, by=by)
+
+    @precondition(lambda self: self.model.lots)
+    @rule(n=N, odd=ODD)
+    def withdraw(self, n: int, odd: int) -> None:
+        chosen = [pick(list(self.model.lots), -1 - n)]
+        if n % 4 == 0:
+            chosen.append(pick(list(self.model.lots), n // 4))
+        if odd == 12:
+            chosen.append(replace(chosen[0], version=99))
+        by = self.rightly(MEASURER.address, odd, n)
+        reasons = self.model.withdraw(by, chosen)
+        self.expect(WithdrawEnergy(tuple(chosen), "wired backwards"), reasons, by=by)
+
+
+class TradeRules(Ground):
+    """Watt-hours change hands, are set aside and are used."""
+
+    def pick_refs(self, n: int, cut: int, odd: int, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
+        """Parts of what somebody holds, mostly free to move; and who that is."""
+        runs = [
+            run
+            for lot in self.model.lots.values()
+            for run in self.list_runs(lot.id)
+            if odd >= WRONG or (run[2] == "active" and holder in (None, run[1]))
+        ]
+        if not runs:
+            return [SliceRef(next(iter(self.model.lots)), 0, 1)], TRADERS[0].address
+        ref, owner, _ = pick(runs, n)
+        refs = [self.cut(ref, cut)]
+        if n % 3 == 0:
+            refs += [self.cut(other, cut) for other, also, _ in runs if also == owner and other != ref][:1]
+        if odd == 12:
+            refs.append(replace(refs[0], end_wh=refs[0].end_wh + cut % 30))
+        return refs, Address(owner)
+
+    def list_runs(self, lot_id: LotId) -> list[tuple[SliceRef, bytes, str]]:
+        runs: list[tuple[SliceRef, bytes, str]] = []
+        units = self.model.lots[lot_id].units
+        first = 0
+        for place in range(1, len(units) + 1):
+            here = units[first]
+            if place == len(units) or (units[place].holder, units[place].status) != (here.holder, here.status):
+                runs.append((SliceRef(lot_id, first, place), here.holder, here.status))
+                first = place
+        return runs
+
+    def cut(self, ref: SliceRef, cut: int) -> SliceRef:
+        """The whole for 0, else a part."""
+        if cut % 4 == 0:
+            return ref
+        first_wh = ref.first_wh + cut % ref.wh
+        return replace(ref, first_wh=first_wh, end_wh=first_wh + 1 + cut // 7 % (ref.end_wh - first_wh))
+
+    @precondition(lambda self: self.model.lots)
+    @rule(n=N, cut=N, odd=ODD)
+    def transfer_energy(self, n: int, cut: int, odd: int) -> None:
+        refs, owner = self.pick_refs(n, cut, odd)
+        by = self.rightly(owner, odd, n)
+        recipient = pick([one.address for one in TRADERS if one.address != by], n) if odd < 11 else self.someone(n)
+        reasons = self.model.transfer(by, recipient, refs)
+        self.expect(TransferEnergy(recipient, tuple(refs), ""), reasons, by=by)
+
+    @precondition(lambda self: self.model.lots)
+    @rule(n=N, cut=N, odd=ODD, is_hourly=st.booleans(), again=st.booleans())
+    def claim(self, n: int, cut: int, odd: int, is_hourly: bool, again: bool) -> None:
+        impaired = [one for one in self.model.claims if one.status == "impaired" and not one.is_charge]
+        replaces = pick(impaired, n) if impaired and again else None
+        if odd == 10 and self.model.claims:
+            replaces = pick(self.model.claims, n)
+        refs, owner = self.pick_refs(n, cut, odd, None if replaces is None else replaces.claimant)
+        by = self.rightly(owner, odd, n)
+        houses = [one for one in self.model.meters if "consumption" in one.channels] if odd < 11 else self.model.meters
+        meter = pick(houses, n // 3) if is_hourly and houses else None
+        beneficiary = Address(meter.site.owner) if meter is not None and odd < 11 else pick(TRADERS, n).address
+        if replaces is not None and odd < 10:
+            beneficiary = Address(replaces.beneficiary)
+        period = (DAY_0_MS, DAY_0_MS + DAY_MS) if odd != 9 else (DAY_0_MS + n % 9 * HOUR_MS, DAY_0_MS + 4 * HOUR_MS)
+        payload = ClaimEnergy(
+            tuple(refs),
+            beneficiary,
+            "own use",
+            *period,
+            self.next_text() if odd != 8 else "1",
+            None if meter is None else meter.id,
+            None if replaces is None else replaces.id,
+        )
+        statement = payload.statement
+        reasons = self.model.claim(by, refs, beneficiary, period, statement, meter, replaces)
+        applied = self.expect(payload, reasons, by=by)
+        if applied is not None:
+            self.model.claims[-1].id = applied.make_id("claim")
+
+    @precondition(lambda self: self.model.claims)
+    @rule(n=N, odd=ODD)
+    def void_claim(self, n: int, odd: int) -> None:
+        impaired: list[Claim] = [one for one in self.model.claims if one.status == "impaired"]
+        claim = pick(impaired, n) if impaired and odd < WRONG else pick(self.model.claims, n)
+        by = self.rightly(claim.claimant, odd, n)
+        reasons = self.model.void_claim(by, claim)
+        self.expect(VoidClaim(claim.id), reasons, by=by)
+
+    @precondition(lambda self: any(one.holder == CAROL.address for lot in self.model.lots.values() for one in lot.units))
+    @rule(n=N, cut=N, odd=ODD)
+    def charge_storage(self, n: int, cut: int, odd: int) -> None:
+        stores = [one for one in self.model.meters if one.site.technology == "storage"]
+        meter = pick(stores, n) if odd < WRONG else pick(self.model.meters, n)
+        refs, _ = self.pick_refs(n, cut, odd, meter.site.owner)
+        by = self.rightly(meter.site.owner, odd, n)
+        statement = self.next_text()
+        reasons = self.model.charge(by, meter, refs, statement)
+        applied = self.expect(ChargeStorage(meter.id, tuple(refs), statement), reasons, by=by)
+        if applied is not None:
+            self.model.claims[-1].id = applied.make_id("claim")
+
+    @precondition(lambda self: self.model.lots)
+    @rule(n=N, cut=N, odd=ODD, price=st.sampled_from((10**6, 300_000, 1)), hours=st.integers(0, 40))
+    def open_offer(self, n: int, cut: int, odd: int, price: int, hours: int) -> None:
+        refs, owner = self.pick_refs(n, cut, odd)
+        by = self.rightly(owner, odd, n)
+        until_ms = self.model.now_ms + hours * HOUR_MS
+        total = 1 + n if n % 4 == 1 or odd == 11 else None
+        per_mwh = price if total is None or odd == 11 else None
+        payload = OpenOffer(tuple(refs), until_ms, per_mwh, total)
+        reasons = self.model.open_offer(by, refs, until_ms, price=per_mwh, total=total)
+        applied = self.expect(payload, reasons, by=by)
+        if applied is not None:
+            self.model.offers[-1].id = applied.make_id("offer")
+
+    @precondition(lambda self: self.model.offers)
+    @rule(n=N, cut=N, odd=ODD)
+    def accept_offer(self, n: int, cut: int, odd: int) -> None:
+        open_ones = [one for one in self.model.offers if one.status == "open"]
+        offer = pick(open_ones, n) if open_ones and odd < WRONG else pick(self.model.offers, n)
+        wh = len(offer.units) if cut % 2 or offer.total is not None else 1 + cut % (len(offer.units) or 1)
+        wh = max(1, wh if odd != 12 else wh + 1)
+        buyers = [one.address for one in TRADERS if one.address != offer.seller] if odd < 11 else [self.someone(n)]
+        by = pick(buyers, cut)
+        reasons = self.model.accept_offer(by, offer, wh)
+        self.expect(AcceptOffer(offer.id, wh), reasons, by=by)
+
+    @precondition(lambda self: self.model.offers)
+    @rule(n=N, odd=ODD)
+    def cancel_offer(self, n: int, odd: int) -> None:
+        offer = pick(self.model.offers, n)
+        by = self.rightly(offer.seller, odd, n)
+        reasons = self.model.cancel_offer(by, offer)
+        self.expect(CancelOffer(offer.id), reasons, by=by)
+
+    @rule(hours=st.sampled_from((1, 5, 20, 30)))
+    def wait(self, hours: int) -> None:
+        self.pass_time(hours * HOUR_MS)
