@@ -78,7 +78,8 @@ class _Head:
 class Client(Methods[Coroutine[Any, Any, Answer]]):
     """A node's asynchronous client: ``async with Client(url, key=key) as client``.
 
-    ``key`` signs unless a call names another. ``make_salt`` gives ``SALT_BYTES`` bytes that never repeat.
+    ``key`` signs unless a call names another; ``token`` is for a node that asks for one. ``make_salt`` gives
+    ``SALT_BYTES`` bytes that never repeat.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
         url: str = DEFAULT_URL,
         *,
         key: Signer | None = None,
+        token: str | None = None,
         timeout_ms: int = CALL_TIMEOUT_MS,
         attempts_max: int = ATTEMPTS_MAX,
         connections_max: int = CONNECTIONS_MAX,
@@ -93,6 +95,9 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
     ) -> None:
         self.url = url.rstrip("/")
         self.key = key
+        self._headers = {"Content-Type": "application/json"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._timeout_ms = timeout_ms
         self._attempts_max = attempts_max
         self._connections_max = connections_max
@@ -216,7 +221,7 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
         """The connections of this client, opened on first use."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=KEEP_ALIVE_SECONDS)
-            self._session = aiohttp.ClientSession(connector=connector, headers={"Content-Type": "application/json"})
+            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
         return self._session
 
     async def _exchange(self, body: bytes, *, timeout_ms: int, is_idempotent: bool) -> bytes:
@@ -323,10 +328,11 @@ class SyncClient(Methods[Answer]):
         url: str = DEFAULT_URL,
         *,
         key: Signer | None = None,
+        token: str | None = None,
         timeout_ms: int = CALL_TIMEOUT_MS,
         attempts_max: int = ATTEMPTS_MAX,
     ) -> None:
-        self._client = Client(url, key=key, timeout_ms=timeout_ms, attempts_max=attempts_max)
+        self._client = Client(url, key=key, token=token, timeout_ms=timeout_ms, attempts_max=attempts_max)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wattprint-client", daemon=True)
         self._thread.start()

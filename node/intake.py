@@ -18,9 +18,9 @@ from node.mempool import Mempool, Overloaded
 from p2p.budgets import TokenBuckets
 
 WAITING_BYTES_MAX: Final = 4 * 1024 * 1024  # of one peer
-TURN_TRANSACTIONS: Final = 32  # looked at before anything else gets a turn; about 3 ms
-WORTHLESS_PER_SECOND: Final = 50  # that a rule or a signature refused; an honest peer has let its own door judge them
-WORTHLESS_BURST: Final = 500
+TURN_TRANSACTIONS: Final = 16  # looked at before anything else gets a turn; about 2 ms
+WORTHLESS_PER_SECOND: Final = 20  # that a rule or a signature refused; an honest peer has let its own door judge them
+WORTHLESS_BURST: Final = 200
 PEERS_MAX: Final = 1_000
 # The rules are left to the block for as many copies of a peer as it is trusted with; a committed one earns two.
 TRUST_MAX: Final = 5_000

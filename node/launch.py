@@ -12,15 +12,16 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 import uvloop
 
 from consensus.journal import replay
-from consensus.messages import ChainContext
 from consensus.parameters import ConsensusParameters
 from consensus.watchfulness import QUIET_HEIGHTS, Watchfulness
 from contracts_native.table import load_table
@@ -35,16 +36,20 @@ from node.config import NodeConfig, read_config
 from node.core import Core, CoreConfig
 from node.documents.places import open_store_at
 from node.errors import LocalError, get_disk_reason
+from node.housekeeping import Upkeep
+from node.joining import Joiner
 from node.journal import Journal
 from node.keystore import SigningKey, load_signing_key
 from node.leveldb_store import LevelDbStore
 from node.rollback import finish_replacement
 from node.rpc import RpcServer
 from node.runtime import NodeParts, PeerSettings, Runtime, open_store
+from p2p.network import Network, NetworkHandler
 from p2p.peers import PeerAddress
 from p2p.session import LocalNode
 
 STORE_NAME: Final = "state"
+SNAPSHOT_NAME: Final = "snapshot"  # the last one made, for peers who join
 JOURNAL_NAME: Final = "journal"
 FOLLOWER_JOURNAL_NAME: Final = "journal.follower"  # a follower signs nothing; its journal stays empty
 GENESIS_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -214,10 +219,10 @@ def _make_core(
     return Core(settings, store, table, journal_frames=frames)
 
 
-def make_runtime(node: OpenNode, *, retain_blocks: int | None = None) -> Runtime:
-    """The runtime of an opened home, ready to start; ``retain_blocks``: forget older blocks, None: keep all."""
+def make_runtime(node: OpenNode, upkeep: Upkeep | None = None) -> Runtime:
+    """The runtime of an opened home, ready to start."""
     config, core = node.config, node.core
-    context: ChainContext = core.context
+    upkeep = replace(upkeep or Upkeep(), snapshot_path=config.chain_directory / SNAPSHOT_NAME)
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
 
     def list_allowed() -> frozenset[PublicKey]:
@@ -233,28 +238,61 @@ def make_runtime(node: OpenNode, *, retain_blocks: int | None = None) -> Runtime
             table=node.table,
             documents=open_store_at(config.documents_store, base=config.home),
             keep_for=config.keep_for,
-            retain_blocks=retain_blocks,
+            upkeep=upkeep,
         ),
         PeerSettings(
-            local=LocalNode(
-                node.key.public_key,
-                node.key.sign,
-                context.chain_id,
-                compute_genesis_hash(node.document),
-                config.moniker,
-            ),
+            local=_make_local(config, node.document, node.key),
             host=config.p2p_host,
             port=config.p2p_port,
-            addresses=[PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers],
+            addresses=_list_addresses(config),
             list_allowed=list_allowed,
             limits=config.peer_limits,
         ),
     )
 
 
-async def serve(node: OpenNode, *, retain_blocks: int | None = None) -> None:
+def _make_local(config: NodeConfig, document: GenesisDocument, key: SigningKey) -> LocalNode:
+    return LocalNode(key.public_key, key.sign, document.chain_id, compute_genesis_hash(document), config.moniker)
+
+
+def _list_addresses(config: NodeConfig) -> list[PeerAddress]:
+    return [PeerAddress(peer.public_key, peer.host, peer.port) for peer in config.peers]
+
+
+async def join_by_snapshot(home: Path, *, passphrase: str | None = None) -> None:
+    """Begin the chain of a home without one at a snapshot that its peers give. Raises ``LocalError``."""
+    config = read_config(home)
+    logs.configure(config.log_level, config.log_format)
+    document, key = read_genesis_file(config.genesis_file), load_signing_key(config.key_file, passphrase)
+    path = config.chain_directory / STORE_NAME
+    finish_replacement(path)
+    if path.is_dir():
+        _log.info("this home has a chain; no snapshot is taken", store=path)
+        return
+    config.chain_directory.mkdir(parents=True, exist_ok=True)
+    founders = frozenset(one.public_key for one in document.validators)
+    allowed = founders.union(config.allowed_peers, (peer.public_key for peer in config.peers))
+
+    def make_network(handler: NetworkHandler) -> Network:
+        return Network(
+            local=_make_local(config, document, key),
+            listen_host=config.p2p_host,
+            listen_port=config.p2p_port,
+            addresses=_list_addresses(config),
+            list_allowed=lambda: allowed,
+            limits=config.peer_limits,
+            handler=handler,
+            get_height=lambda: 0,
+            clock_ms=lambda: time.monotonic_ns() // 1_000_000,
+            random=SystemRandom(),
+        )
+
+    await _bind(Joiner(document, path, make_network).run(), f"{config.p2p_host}:{config.p2p_port}")
+
+
+async def serve(node: OpenNode, upkeep: Upkeep | None = None) -> None:
     """Run until a signal, or until the node cannot go on. Raises ``LocalError``."""
-    runtime = make_runtime(node, retain_blocks=retain_blocks)
+    runtime = make_runtime(node, upkeep)
     config = node.config
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -282,7 +320,12 @@ async def serve(node: OpenNode, *, retain_blocks: int | None = None) -> None:
 
 
 def run_node(
-    home: Path, *, passphrase: str | None = None, has_new_journal: bool = False, retain_blocks: int | None = None
+    home: Path,
+    *,
+    passphrase: str | None = None,
+    has_new_journal: bool = False,
+    from_snapshot: bool = False,
+    upkeep: Upkeep | None = None,
 ) -> None:
     """Run the node of a home until SIGTERM or SIGINT. Raises ``LocalError`` when it cannot start or go on."""
     if not __debug__:
@@ -290,8 +333,9 @@ def run_node(
         raise LaunchError("optimised_python_not_allowed", "start it without -O")
     # Measured with four validators: uvloop takes a tenth to a fifth of a node's processor time off.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        node = open_node(home, passphrase=passphrase, has_new_journal=has_new_journal)
-        runner.run(serve(node, retain_blocks=retain_blocks))
+        if from_snapshot:
+            runner.run(join_by_snapshot(home, passphrase=passphrase))
+        runner.run(serve(open_node(home, passphrase=passphrase, has_new_journal=has_new_journal), upkeep))
 
 
 async def _bind(work: Awaitable[None], address: str) -> None:

@@ -78,16 +78,18 @@ class LevelDbStore:
         """The committed value of a key. Raises ``CorruptStore``, or ``StoreError`` if the disk cannot be read."""
         try:
             return self._db.get(key, verify_checksums=True)
-        except plyvel.CorruptionError as error:
-            raise CorruptStore(str(_explain(error, self.path))) from error
         except plyvel.Error as error:
-            raise _explain(error, self.path) from error
+            raise _explain_reading(error, self.path) from error
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start`` ≤ key < ``stop``, in key order or reversed, as they were when this was called."""
         if start >= stop:
             return iter(())
-        return self._entries(self._db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True))
+        return _iterate(self._db.iterator(start=start, stop=stop, reverse=reverse, verify_checksums=True), self.path)
+
+    def freeze(self) -> FrozenReader:
+        """The store as it is now; to be closed before the store is."""
+        return FrozenReader(self._db.snapshot(), self.path)
 
     def write(self, changes: Changes, *, sync: bool = True) -> None:
         """One atomic batch, durable on return when ``sync`` is true. Raises ``StoreError``; then nothing applied."""
@@ -103,7 +105,8 @@ class LevelDbStore:
 
     def compact(self) -> None:
         """Rewrites all tables without the values that were replaced; takes as long as the disk needs."""
-        self._db.compact_range()
+        # Without bounds plyvel names the empty range, and nothing at all is compacted. Keys begin with a letter.
+        self._db.compact_range(start=b"\x00", stop=b"\xff")
 
     def size_bytes(self) -> int:
         """What the files of the database take on disk now."""
@@ -121,15 +124,47 @@ class LevelDbStore:
             self._db.close()
             os.close(self._lock)
 
-    def _entries(self, entries: plyvel.EntryIterator) -> Iterator[tuple[bytes, bytes]]:
+
+class FrozenReader:
+    """The store as it was when it was frozen, for another thread to read while the node goes on. ``close`` it."""
+
+    def __init__(self, snapshot: plyvel.Snapshot, path: Path) -> None:
+        self._snapshot = snapshot
+        self._path = path
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key then. Raises ``CorruptStore``, ``StoreError``."""
         try:
-            yield from entries
-        except plyvel.CorruptionError as error:
-            raise CorruptStore(str(_explain(error, self.path))) from error
+            return self._snapshot.get(key, verify_checksums=True)
         except plyvel.Error as error:
-            raise _explain(error, self.path) from error
-        finally:
-            entries.close()
+            raise _explain_reading(error, self._path) from error
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """As the store's."""
+        if start >= stop:
+            return iter(())
+        entries = self._snapshot.iterator(
+            start=start, stop=stop, reverse=reverse, verify_checksums=True, fill_cache=False
+        )
+        return _iterate(entries, self._path)
+
+    def close(self) -> None:
+        """Let the database forget what it kept for this."""
+        self._snapshot.close()
+
+
+def _iterate(entries: plyvel.EntryIterator, path: Path) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        yield from entries
+    except plyvel.Error as error:
+        raise _explain_reading(error, path) from error
+    finally:
+        entries.close()
+
+
+def _explain_reading(error: plyvel.Error, path: Path) -> Exception:
+    explained = _explain(error, path)
+    return CorruptStore(str(explained)) if isinstance(error, plyvel.CorruptionError) else explained
 
 
 def _take_lock(path: Path) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 from node.jsonrpc import BATCH_MAX, NOT_PERMITTED, OVERLOADED, Fault, make_fault
 from p2p.budgets import TokenBuckets
@@ -61,11 +63,12 @@ class Gate:
 
     def identify(self, address: str | None, authorization: str | None) -> Visitor:
         """The visitor at an address with an ``Authorization`` header."""
-        scheme, _, token = (authorization or "").partition(" ")
+        if not self._settings.token_hashes or authorization is None:
+            return Visitor(_shorten(address or ""), has_token=False)
+        scheme, _, token = authorization.partition(" ")
         # A look-up by hash: how long it takes tells nothing about a token.
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
-        has_token = scheme.lower() == BEARER and digest in self._settings.token_hashes
-        return Visitor(_shorten(address or ""), has_token)
+        return Visitor(_shorten(address or ""), scheme.lower() == BEARER and digest in self._settings.token_hashes)
 
     def is_within_rate(self, visitor: Visitor, now_ms: int, requests: int = 1) -> bool:
         """Whether so many more requests are within the rate of an address; if so, they are counted."""
@@ -115,7 +118,7 @@ def is_same_origin(origin: str | None, host: str | None) -> bool:
     if origin.partition("://")[2] != host:
         return False
     try:
-        name = urlsplit(origin).hostname or ""
+        name = URL(origin).host or ""
         return name == "localhost" or bool(ip_address(name))
     except ValueError:
         return False
@@ -132,6 +135,7 @@ def _make_buckets(per_second: int) -> TokenBuckets | None:
     return TokenBuckets(per_second=per_second, burst=max(BURST_SECONDS * per_second, BATCH_MAX), keys_max=ADDRESSES_MAX)
 
 
+@lru_cache(ADDRESSES_MAX)
 def _is_loopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback
@@ -139,6 +143,7 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
+@lru_cache(ADDRESSES_MAX)
 def _shorten(address: str) -> str:
     """The part of an address that tells clients apart; an IPv4 address in its IPv6 form becomes itself."""
     try:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Final
 
@@ -43,6 +43,7 @@ from node.effects import (
     WriteBlock,
 )
 from node.errors import LocalError
+from node.housekeeping import Housekeeper, Upkeep
 from node.inputs import (
     BlockWritten,
     GossipDue,
@@ -59,11 +60,10 @@ from node.inputs import (
 from node.journal import Journal
 from node.logs import Log
 from node.mempool import Overloaded
-from node.pruning import compute_line, iterate_prune
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits
-from p2p.messages import DocumentBlock, DocumentBlockRequest, PeerMessage
+from p2p.messages import DocumentBlock, DocumentBlockRequest, PeerMessage, SnapshotPart, SnapshotRequest
 from p2p.network import Network
 from p2p.peers import PeerAddress
 from p2p.session import LocalNode, Traffic
@@ -91,7 +91,7 @@ class NodeParts:
     table: TransactionTable
     documents: DocumentStore
     keep_for: Sequence[Address]  # whose documents this node has copies of
-    retain_blocks: int | None = None  # forget older blocks; None: keep all
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +134,7 @@ class Runtime:
         self._subscribers: dict[int, Callable[[CommittedBlock], None]] = {}
         self._counters: Counter[str] = Counter()
         self._replica: Replica | None = None
+        self._housekeeper: Housekeeper | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._stopped: asyncio.Future[LocalError | None] | None = None
 
@@ -149,6 +150,7 @@ class Runtime:
         self._stopped = asyncio.get_running_loop().create_future()
         self._replica = Replica(self._parts.documents, self._network, keep_for=self._parts.keep_for)
         self._replica.start(self._parts.store)
+        self._housekeeper = Housekeeper(self._parts.upkeep, self._parts.store, self._network)
         await self._network.start()
         self.tell(Started())
         self._tick()
@@ -160,6 +162,8 @@ class Runtime:
             self._ticker.cancel()
         if self._replica is not None:
             await self._replica.stop()
+        if self._housekeeper is not None:
+            await self._housekeeper.stop()
         await self._network.stop()
         for futures in self._waiters.values():
             for future in futures:
@@ -172,27 +176,23 @@ class Runtime:
         assert self._stopped is not None, "not started"
         return await asyncio.shield(self._stopped)
 
+    def _keep_house(self) -> None:
+        try:
+            if self._housekeeper is not None:
+                self._housekeeper.tick()
+        except LocalError as error:
+            self._fail(error)
+        except CorruptStore as error:
+            self._fail(LocalError("store_corrupt", error))
+
     def _end(self, error: LocalError | None) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(error)
 
     def _tick(self) -> None:
         self.tell(Tick())
-        self._prune_some()
+        self._keep_house()
         self._ticker = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
-
-    def _prune_some(self) -> None:
-        """One small batch a tick; not synced, as it can be done again."""
-        retain_blocks, store = self._parts.retain_blocks, self._parts.store
-        if retain_blocks is None or self._stopped is None or self._stopped.done():
-            return
-        try:
-            line = compute_line(store, retain_blocks=retain_blocks)
-            batch = next(iterate_prune(store, line=line), None)
-            if batch is not None:
-                store.write(batch, sync=False)
-        except (LocalError, CorruptStore) as error:
-            self._fail(error if isinstance(error, LocalError) else LocalError("store_corrupt", error))
 
     # — the core's inputs and effects —
 
@@ -294,6 +294,8 @@ class Runtime:
         self._counters["blocks"] += 1
         self._counters["transactions"] += len(executed.transactions)
         _log.debug("block committed", height=header.height, transactions=len(executed.transactions))
+        if self._housekeeper is not None:
+            self._housekeeper.on_block(header.height)
         if self._replica is not None:
             self._replica.on_events(self._parts.store, [one for r in executed.receipts for one in r.events])
         for index, receipt in enumerate(executed.receipts):
@@ -335,7 +337,10 @@ class Runtime:
 
     def on_message(self, key: PublicKey, message: PeerMessage) -> None:
         """A peer said something."""
-        if not isinstance(message, DocumentBlockRequest | DocumentBlock):
+        if isinstance(message, SnapshotRequest | SnapshotPart):
+            if self._housekeeper is not None:
+                self._housekeeper.on_message(key, message)
+        elif not isinstance(message, DocumentBlockRequest | DocumentBlock):
             self.tell(MessageReceived(key, message))
         elif self._replica is not None:
             self._replica.on_message(key, message)

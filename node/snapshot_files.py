@@ -7,7 +7,7 @@ the magic again, so that a file which was cut off shows at once. Touches the wor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -50,24 +50,49 @@ def write_snapshot_file(path: Path, reader: Reader, *, replace: bool = False) ->
         beside.rename(path)
         sync_directory(path.parent)
     except OSError as error:
-        reason = get_disk_reason(error, otherwise="snapshot_not_usable")
-        raise SnapshotFileError(reason, f"{path}: {error.strerror}") from error
+        raise _explain(error, path) from error
     finally:
         beside.unlink(missing_ok=True)
     return manifest
 
 
-def write_received(path: Path, manifest: Manifest, chunks: Iterable[bytes]) -> None:
-    """Write a snapshot whose chunks came from elsewhere. Raises ``SnapshotFileError``."""
-    try:
-        with path.open("wb") as stream:
-            stream.write(MAGIC)
-            for chunk in chunks:
-                stream.write(chunk)
-            _write_end(stream, manifest)
-    except OSError as error:
-        reason = get_disk_reason(error, otherwise="snapshot_not_usable")
-        raise SnapshotFileError(reason, f"{path}: {error.strerror}") from error
+class SpoolFile:
+    """A snapshot whose chunks come in any order; ``finish`` makes it one that `SnapshotFile` reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Begins the file anew. Raises ``SnapshotFileError``."""
+        self._path = path
+        try:
+            self._stream = path.open("w+b")
+        except OSError as error:
+            raise _explain(error, path) from error
+
+    def put(self, index: int, chunk: bytes) -> None:
+        """Keep a chunk. Raises ``SnapshotFileError``."""
+        self._write_at(len(MAGIC) + index * CHUNK_BYTES, chunk)
+
+    def finish(self, manifest: Manifest) -> None:
+        """All chunks are here. Raises ``SnapshotFileError``."""
+        self._write_at(0, MAGIC)
+        self._write_at(len(MAGIC) + manifest.size_bytes, b"")
+        try:
+            self._stream.truncate()
+            _write_end(self._stream, manifest)
+        except OSError as error:
+            raise _explain(error, self._path) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stream.close()
+
+    def _write_at(self, start: int, data: bytes) -> None:
+        try:
+            self._stream.seek(start)
+            self._stream.write(data)
+        except OSError as error:
+            raise _explain(error, self._path) from error
 
 
 class SnapshotFile:
@@ -124,6 +149,10 @@ class SnapshotFile:
             return self._stream.read(length)
         except OSError as error:
             raise SnapshotFileError("snapshot_not_usable", f"{error.strerror}") from error
+
+
+def _explain(error: OSError, path: Path) -> SnapshotFileError:
+    return SnapshotFileError(get_disk_reason(error, otherwise="snapshot_not_usable"), f"{path}: {error.strerror}")
 
 
 def _write_all(stream: BinaryIO, reader: Reader) -> Manifest:

@@ -25,7 +25,7 @@ from p2p.outbox import Outbox
 from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
 
 FAREWELL_TIMEOUT_MS: Final = 500
-TURN_US_MAX: Final = 5_000  # a peer's messages taken in before anything else gets a turn
+TURN_US_MAX: Final = 1_000  # a peer's messages taken in before anything else gets a turn
 
 WebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 _logger = logging.getLogger(__name__)

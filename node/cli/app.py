@@ -33,8 +33,8 @@ INTERRUPTED: Final = 130  # what a shell expects of a program that Ctrl-C ended
 
 _HELP: Final = """Who bought this green energy, and where did a buyer's energy come from?
 
-Every command has --json (one JSON document on stdout). Those that ask a node have --node URL (or WATTPRINT_NODE), those
-that sign have --key FILE (or WATTPRINT_KEY, and WATTPRINT_PASSPHRASE).
+Every command has --json (one JSON document on stdout). Those that ask a node have --node URL (or WATTPRINT_NODE, and
+WATTPRINT_TOKEN where the node wants one), those that sign have --key FILE (or WATTPRINT_KEY, and WATTPRINT_PASSPHRASE).
 
 \b
 A first walk:

@@ -133,7 +133,7 @@ class Signing(Connected):
 
 def make_client(url: str) -> Client:
     """The client that commands use unless a test gives them another."""
-    return Client(url, attempts_max=ATTEMPTS_MAX)
+    return Client(url, token=os.environ.get("WATTPRINT_TOKEN"), attempts_max=ATTEMPTS_MAX)
 
 
 def with_common(command: Callable[..., R]) -> Callable[..., R]:

@@ -6,8 +6,9 @@ gaps, changes of flag, whole days in UTC, and the longest report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from contracts_native.meters import INTERVALS_S
@@ -41,31 +42,39 @@ def regroup(channel: ChannelData, interval_s: int) -> ChannelData:
     """The channel in aligned intervals of ``interval_s``.
 
     A meter's counter gives each interval as the difference of what it showed at its ends, so telegrams that were lost
-    in between lose no energy. Other values are added up; an interval that they do not fill stays a gap. Raises
-    ``MeterFileError`` (``interval_length_not_accepted``) for values that are longer than ``interval_s``, or no part.
+    in between lose no energy; of the registers those at an edge are left, with the edge's time. Other values are added
+    up; an interval that they do not fill stays a gap. Raises ``MeterFileError`` (``interval_length_not_accepted``) for
+    values that are longer than ``interval_s``, or no part.
     """
     if channel.registers:
-        values = tuple(_difference(channel.registers, interval_s * 1_000))
-    elif channel.interval_s == interval_s:
+        registers = tuple(_read_edges(channel.registers, interval_s * 1_000))
+        values = tuple(_difference(registers, interval_s))
+        return replace(channel, interval_s=interval_s, values=values, registers=registers)
+    if channel.interval_s == interval_s:
         return channel
-    elif channel.interval_s <= 0 or interval_s % channel.interval_s:
-        raise _refuse("interval_length_not_accepted", channel, f"{channel.interval_s} s, wanted {interval_s} s")
-    else:
-        values = tuple(_add_up(channel.values, interval_s * 1_000))
-    return replace(channel, interval_s=interval_s, values=values, registers=())
+    if channel.interval_s <= 0 or interval_s % channel.interval_s:
+        raise _refuse(
+            "interval_length_not_accepted", channel, f"{channel.interval_s} s, the meter's are {interval_s} s"
+        )
+    return replace(channel, interval_s=interval_s, values=tuple(_add_up(channel.values, interval_s * 1_000)))
 
 
-def _difference(registers: Iterable[RegisterValue], length_ms: int) -> Iterator[IntervalValue]:
-    before_ms, before_wh = None, 0
+def _read_edges(registers: Iterable[RegisterValue], length_ms: int) -> Iterator[RegisterValue]:
+    """What the counter showed at the edges of intervals, or just after."""
+    before_ms = None
     for time_ms, wh in registers:
         if time_ms is None:
             continue
         edge_ms = time_ms - time_ms % length_ms
-        if time_ms - edge_ms > LATE_MS_MAX or edge_ms == before_ms:
-            continue
-        if before_ms == edge_ms - length_ms:
-            yield IntervalValue(before_ms, length_ms // 1_000, wh - before_wh, Flag.MEASURED)
-        before_ms, before_wh = edge_ms, wh
+        if time_ms - edge_ms <= LATE_MS_MAX and edge_ms != before_ms:
+            yield RegisterValue(edge_ms, wh)
+            before_ms = edge_ms
+
+
+def _difference(edges: Sequence[RegisterValue], length_s: int) -> Iterator[IntervalValue]:
+    for (start_ms, start_wh), (end_ms, end_wh) in pairwise(edges):
+        if start_ms is not None and end_ms == start_ms + length_s * 1_000:
+            yield IntervalValue(start_ms, length_s, end_wh - start_wh, Flag.MEASURED)
 
 
 def _add_up(values: Iterable[IntervalValue], length_ms: int) -> Iterator[IntervalValue]:

@@ -11,11 +11,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from contracts_native.meters import Channel
 from contracts_native.readings import Report, SubmitReadings
 from node.client import Client, ClientError, NodeUnreachable, Refused
+from node.errors import LocalError
 from node.keystore import SigningKey
 from node.meter_files.dsmr import Telegram
 from node.meter_files.quantities import PICO_PER_WH
@@ -42,13 +43,17 @@ from node.meters.relay import (
     Unseal,
     Woken,
 )
-from node.meters.reports import NEVER, SigningMeter, Stand, advance_stand, compute_retry_ms, read_stands
+from node.meters.reports import NEVER, MeterError, SigningMeter, Stand, advance_stand, compute_retry_ms, read_stands
 from node.meters.simulator import Player
 from node.meters.sources import Chunk
 from node.meters.telegrams import Damaged, TelegramFeed
 
 COMMIT_TIMEOUT_MS: Final = 30_000
 READINGS_PAGE: Final = 1_000
+INPUTS_HELD_MAX: Final = 100  # chunks of a source, before it has to wait
+
+
+Inputs: TypeAlias = asyncio.Queue[Chunk | Input | LocalError | None]  # None: the source has ended
 
 
 def get_now_ms() -> int:
@@ -131,24 +136,36 @@ class Running:
     async def run(self, source: AsyncIterator[Chunk]) -> None:
         """Relay until the source ends and the outbox is empty; a source that never ends needs a cancellation.
 
-        Raises ``MeterError``.
+        Raises ``LocalError`` when the disk fails, and at the end for a source that broke.
         """
-        inputs: asyncio.Queue[Chunk | Input | None] = asyncio.Queue(maxsize=100)
+        try:
+            await self._run(source)
+        except ExceptionGroup as group:  # of one, since nothing but the disk fails in here
+            failed = group.subgroup(LocalError)
+            if failed is None:
+                raise
+            raise failed.exceptions[0] from None
+
+    async def _run(self, source: AsyncIterator[Chunk]) -> None:
+        inputs: Inputs = asyncio.Queue(maxsize=INPUTS_HELD_MAX)
+        broken: LocalError | None = None
         has_source = True
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(_pump(source, inputs))
             self._carry_out(self.relay.handle(Woken(), get_now_ms()), tasks, inputs)
             while has_source or self.relay.waiting:
                 one = await self._wait(inputs)
-                if one is None:
-                    has_source = False
+                if one is None or isinstance(one, LocalError):
+                    has_source, broken = False, one
                 elif isinstance(one, Chunk):
                     self._read(one, tasks, inputs)
                 else:
                     self._carry_out(self.relay.handle(one, get_now_ms()), tasks, inputs)
             reading.cancel()
+        if broken is not None:
+            raise broken
 
-    async def _wait(self, inputs: asyncio.Queue[Chunk | Input | None]) -> Chunk | Input | None:
+    async def _wait(self, inputs: Inputs) -> Chunk | Input | LocalError | None:
         """The next input; or that it is time."""
         wake_ms = self.relay.next_wake_ms
         if wake_ms is None:
@@ -158,7 +175,7 @@ class Running:
                 return await inputs.get()
         return Woken()
 
-    def _read(self, chunk: Chunk, tasks: asyncio.TaskGroup, inputs: asyncio.Queue[Chunk | Input | None]) -> None:
+    def _read(self, chunk: Chunk, tasks: asyncio.TaskGroup, inputs: Inputs) -> None:
         """Take some bytes in; when this returns, all that they said is on the disk."""
         found = self.feed.feed(chunk.data)
         if chunk.is_whole:
@@ -177,9 +194,7 @@ class Running:
         time_ms = get_now_ms() if telegram.time_ms is None else telegram.time_ms
         return [Showed(channel, time_ms, pico // PICO_PER_WH) for channel, (pico, _) in telegram.registers.items()]
 
-    def _carry_out(
-        self, orders: Sequence[Order], tasks: asyncio.TaskGroup, inputs: asyncio.Queue[Chunk | Input | None]
-    ) -> None:
+    def _carry_out(self, orders: Sequence[Order], tasks: asyncio.TaskGroup, inputs: Inputs) -> None:
         for order in orders:
             match order:
                 case SaveEdge() | SaveSealed() | Forget() | Unseal():
@@ -235,12 +250,19 @@ async def play(player: Player, ledger: Ledger, say: Callable[[str], None]) -> in
     return done
 
 
-async def _pump(source: AsyncIterator[Chunk], inputs: asyncio.Queue[Chunk | Input | None]) -> None:
-    async with aclosing(cast(Any, source)) as chunks:
-        async for chunk in chunks:
-            await inputs.put(chunk)
-    await inputs.put(None)
+async def _pump(source: AsyncIterator[Chunk], inputs: Inputs) -> None:
+    """Everything that a source gives, then how it ended."""
+    try:
+        async with aclosing(cast(Any, source)) as chunks:
+            async for chunk in chunks:
+                await inputs.put(chunk)
+    except LocalError as error:
+        await inputs.put(error)
+    except OSError as error:
+        await inputs.put(MeterError("source_ended", error.strerror or error))
+    else:
+        await inputs.put(None)
 
 
-async def _answer(question: Any, inputs: asyncio.Queue[Chunk | Input | None]) -> None:
+async def _answer(question: Any, inputs: Inputs) -> None:
     await inputs.put(await question)

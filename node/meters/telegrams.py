@@ -13,6 +13,7 @@ from typing import Final
 from node.meter_files.dsmr import TELEGRAM_BYTES_MAX, Telegram, iterate_telegrams
 from node.meter_files.model import MeterFileError, make_meter_file
 
+STARTS_TRIED: Final = 3  # a text in a telegram may look like a start, too
 _START: Final = re.compile(rb"/[A-Za-z0-9]{3}[^\r\n]{1,120}\r?\n")
 _END: Final = re.compile(rb"^![0-9A-Fa-f]{0,4}[ \t]*\r?\n", re.MULTILINE)
 
@@ -49,9 +50,12 @@ class TelegramFeed:
         return self.feed(b"\n") if self._rest else []
 
     def _read(self, raw: bytes) -> list[Telegram | Damaged]:
-        if not _START.search(raw):  # we came in the middle of it
-            return []
-        try:
-            return list(iterate_telegrams(make_meter_file(self.source, raw)))
-        except MeterFileError as error:
-            return [Damaged(error.reason)]
+        """What ends here. A telegram may begin within the line in which the one before it broke off."""
+        starts = [match.start() for match in _START.finditer(raw)]
+        reason = ""
+        for start in reversed(starts[-STARTS_TRIED:]):
+            try:
+                return list(iterate_telegrams(make_meter_file(self.source, raw[start:])))
+            except MeterFileError as error:
+                reason = error.reason
+        return [Damaged(reason)] if reason else []  # without a start we came in the middle of it

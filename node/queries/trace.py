@@ -36,6 +36,7 @@ from node.queries.view import (
 from node.queries.view import read_period_in_hours as read_period
 
 HOLDINGS_READ_MAX: Final = 50_000  # a year of a plant with 130 buyers, or of a buyer of 130 plants
+WINDOW_DAYS: Final = 42  # a page of hours
 _NUMBER: Final = 8  # bytes in a cursor
 _WH_MOST: Final = 2 ** (8 * _NUMBER) - 1
 _DAY: Final = 4
@@ -237,21 +238,46 @@ def _show_holder(view: View, holder: Address, sums: _Sums) -> JsonObject:
 def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None) -> Iterator[tuple[bytes, JsonObject]]:
     """What became of each hour in which something was metered, past the cursor, in order of time."""
     past = read_cursor(cursor, length=_NUMBER)
-    first_ms = 0 if past is None else int.from_bytes(past, "big") + HOUR_MS
+    from_ms = 0 if past is None else int.from_bytes(past, "big") + HOUR_MS
+    while (found_ms := _find_next_day(view, chosen, from_ms)) is not None:
+        # Some weeks at a time: a page does not read what it does not show.
+        from_ms, until_ms = max(from_ms, found_ms), found_ms + WINDOW_DAYS * DAY_MS
+        yield from _list_window(view, chosen, Period(from_ms, until_ms))
+        from_ms = until_ms
+
+
+def _find_next_day(view: View, chosen: Sequence[ChosenMeter], from_ms: int) -> int | None:
+    """The start of the first day, from a time on, on which one of the meters produced; None if there is none."""
+    days = [
+        next(
+            index.scan_source_days(
+                view.reader, one.meter, _get_days(Period(max(from_ms, period.start_ms), period.end_ms))
+            ),
+            None,
+        )
+        for one in chosen
+        for period in one.periods
+        if from_ms < period.end_ms
+    ]
+    return min((found[0] * DAY_MS for found in days if found is not None), default=None)
+
+
+def _list_window(view: View, chosen: Sequence[ChosenMeter], window: Period) -> Iterator[tuple[bytes, JsonObject]]:
     fates: defaultdict[int, _Fates] = defaultdict(_Fates)
     sums: defaultdict[int, _Sums] = defaultdict(_Sums)
     for one in chosen:
         for period in one.periods:
-            if period.end_ms <= first_ms:
+            start_ms, end_ms = max(window.start_ms, period.start_ms), min(window.end_ms, period.end_ms)
+            if start_ms >= end_ms:
                 continue
-            rest = Period(max(first_ms, period.start_ms), period.end_ms)
-            for day, source_day in index.scan_source_days(view.reader, one.meter, _get_days(rest)):
-                for hour, at in _split_hours(day, rest):
+            within = Period(start_ms, end_ms)
+            for day, source_day in index.scan_source_days(view.reader, one.meter, _get_days(within)):
+                for hour, at in _split_hours(day, within):
                     fates[hour].add(source_day, at)
-            for day, _, holding in index.scan_source(view.reader, one.meter, _get_days(rest)):
-                for hour, at in _split_hours(day, rest):
+            for day, _, holding in index.scan_source(view.reader, one.meter, _get_days(within)):
+                for hour, at in _split_hours(day, within):
                     sums[hour].add(_sum_holding(holding, at))
-    for hour in sorted(hour for hour, one in fates.items() if one.metered or one.minted):
+    for hour in sorted(hour for hour, fate in fates.items() if fate.metered or fate.minted):
         row = {**fates[hour].to_json(), **sums[hour].to_json(), "holds": fates[hour].holds(sums[hour].wh)}
         yield hour.to_bytes(_NUMBER, "big"), {"start_ms": hour, **row}
 

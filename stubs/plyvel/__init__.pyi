@@ -20,6 +20,19 @@ class WriteBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+class Snapshot:
+    def get(self, key: bytes, default: None = None, *, verify_checksums: bool = False) -> bytes | None: ...
+    def iterator(
+        self,
+        *,
+        reverse: bool = False,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        verify_checksums: bool = False,
+        fill_cache: bool = True,
+    ) -> EntryIterator: ...
+    def close(self) -> None: ...
+
 class DB:
     closed: bool
     def __init__(
@@ -46,5 +59,6 @@ class DB:
         verify_checksums: bool = False,
         fill_cache: bool = True,
     ) -> EntryIterator: ...
+    def snapshot(self) -> Snapshot: ...
     def compact_range(self, *, start: bytes | None = None, stop: bytes | None = None) -> None: ...
     def close(self) -> None: ...

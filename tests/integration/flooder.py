@@ -1,7 +1,7 @@
 """A process of permitted peers gone bad: each floods every node of a test network with one type of message, for ever.
 
-Run as ``python -m tests.integration.flooder DIRECTORY [KIND…]``; it stops when it is killed. It says ``flooding`` once every
-flooder has got in somewhere.
+Run as ``python -m tests.integration.flooder DIRECTORY [KIND…]``; it stops when it is killed. It says ``flooding`` once
+every flooder has got in somewhere.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ KINDS: Final = (
 )
 SEEDS: Final = {kind: 100 + i for i, kind in enumerate(KINDS)}
 FLOODER_KEYS: Final = tuple(make_local(seed).public_key for seed in SEEDS.values())
-SIGNED: Final = 2_000
+SIGNED: Final = 1_000
 BATCH: Final = 100
 REDIAL_SECONDS: Final = 0.05
 NICENESS: Final = 10  # the flooders' own work is done on other machines than the nodes'

@@ -19,8 +19,8 @@ from tests.integration.flooder import FLOODER_KEYS
 from tests.integration.processes import BLOCK_MS, TIMEOUT_MS, Network, running_network
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-QUIET_SECONDS = 3
-FLOOD_SECONDS = 6
+QUIET_SECONDS = 2
+FLOOD_SECONDS = 5
 MEMORY_GROWTH_BYTES_MAX = 160 * 2**20  # of a node: queues and buffers of eleven flooders, all of them bounded
 
 
@@ -80,9 +80,9 @@ async def test_a_flood_of_every_message_type_does_not_stop_finality_nor_eat_memo
         async with flooding(network.net):
             flooded = await measure_latencies_ms(network, FLOOD_SECONDS)
             after = await read_metrics(network.net)
-    print(quiet, flooded, before[0], after[0])
     quiet_p95, flooded_p95 = quiet[len(quiet) * 95 // 100], flooded[len(flooded) * 95 // 100]
-    slack_ms = quiet[-1] - quiet[0] + BLOCK_MS
+    # Nodes, flooders and this test share a few cores: what the quiet figure varies by, and a block more each way.
+    slack_ms = quiet[-1] - quiet[0] + 2 * BLOCK_MS
     assert flooded_p95 <= 2 * quiet_p95 + slack_ms, (quiet, flooded)
     for then, now in zip(before, after, strict=True):
         grown = now["wattprint_process_resident_memory_bytes"] - then["wattprint_process_resident_memory_bytes"]

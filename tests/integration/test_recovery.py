@@ -23,10 +23,11 @@ from ledger.transaction import make_body, sign_transaction
 from node import chain_store, journal
 from node.config import NodeConfig, read_config
 from node.errors import LocalError
-from node.launch import JOURNAL_NAME, STORE_NAME, make_runtime, open_node, read_genesis_file
+from node.housekeeping import Upkeep
+from node.launch import JOURNAL_NAME, STORE_NAME, join_by_snapshot, make_runtime, open_node, read_genesis_file
 from node.leveldb_store import LevelDbStore, StoreError
 from node.runtime import Runtime
-from node.service import Wait
+from node.service import CommittedBlock, Wait
 from node.testnet import Testnet
 from node.verification import verify_store
 from tests.integration.processes import TIMEOUT_MS, running_network
@@ -43,6 +44,18 @@ class Lone:
         self._key = net.load_key("utility")
         self._chain_id = read_genesis_file(read_config(net.get_home(0)).genesis_file).chain_id
 
+    async def wait(self, tx_id: Hash) -> None:
+        """Until this node has committed a transaction."""
+        done = asyncio.Event()
+
+        def look(block: CommittedBlock) -> None:
+            if tx_id in [tx.tx_id for tx in block.transactions]:
+                done.set()
+
+        self.runtime.subscribe(look)
+        if chain_store.find_transaction_place(self.runtime.reader, tx_id) is None:
+            await asyncio.wait_for(done.wait(), TIMEOUT_MS / 1000)
+
     async def pay_in(self, number: int, *, timeout_ms: int = TIMEOUT_MS) -> Hash | None:
         """Issue credits; the id once it is durable, None when it was not."""
         body = make_body(
@@ -58,9 +71,9 @@ class Lone:
 
 
 @asynccontextmanager
-async def running(net: Testnet) -> AsyncIterator[Lone]:
-    """The node of a test network's first home, in this process."""
-    runtime = make_runtime(open_node(net.get_home(0)))
+async def running(net: Testnet, index: int = 0, upkeep: Upkeep | None = None) -> AsyncIterator[Lone]:
+    """The node of one home of a test network, in this process."""
+    runtime = make_runtime(open_node(net.get_home(index)), upkeep)
     await runtime.start()
     try:
         yield Lone(runtime, net)
@@ -313,6 +326,27 @@ async def test_rolled_back_to_a_height_of_its_own_blocks_the_journal_is_kept(net
     assert (chain / f"{JOURNAL_NAME}.aside-1").exists()
     assert check_store(net, []) == 2
     assert (await run_command("node", "rollback", "--to", 2, "--home", home))[0] == 1
+
+
+async def test_a_new_home_takes_the_snapshot_that_its_peers_agree_on_and_follows(tmp_path: Path) -> None:
+    net = Testnet.create(tmp_path / "net", validators=4, block_ms=20, base_port=0)
+    upkeep = Upkeep(snapshot_blocks=5)
+    async with running(net, 0, upkeep) as first, running(net, 1, upkeep), running(net, 2, upkeep):
+        for number in range(12):
+            assert await first.pay_in(number) is not None
+        await join_by_snapshot(net.get_home(3))
+        chain = read_config(net.get_home(3)).chain_directory
+        assert [one.name for one in chain.iterdir()] == [STORE_NAME]
+        async with running(net, 3) as joined:
+            height = joined.runtime.core.header.height
+            assert height >= 5
+            tx_id = await first.pay_in(100)
+            assert tx_id is not None
+            await joined.wait(tx_id)
+            assert joined.runtime.get_status().is_validator is False
+    status, out, _ = await run_command("node", "verify", "--json", "--home", net.get_home(3))
+    assert status == 0
+    assert json.loads(out)["executed"] is False or height < 1_000
 
 
 async def stop_one(net: Testnet, index: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from node.client import Answer, Client
 from node.keystore import MeterSigningKey, save_key_unencrypted
 from node.meter_files.dsmr import compute_crc
 from tests.integration.processes import TIMEOUT_MS, Network, running_network
+from tests.integration.test_testnet import run_command
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 START: Final = datetime(2025, 1, 6, tzinfo=UTC)
@@ -173,3 +175,35 @@ async def test_a_relay_that_is_killed_while_the_node_is_away_loses_nothing(tmp_p
     assert [(row["start_ms"], row["wh"], row["state"]) for row in rows] == [(*one, "minted") for one in EXPECTED]
     last = (await client.meter_get(meter.hex()))["last_accepted"]["production"]
     assert last["register_wh"] == COUNTERS[-1]
+
+
+async def test_a_simulated_meter_plays_a_file_once_however_often_it_is_started(
+    tmp_path: Path, network: Network
+) -> None:
+    key = MeterSigningKey.generate()
+    save_key_unencrypted(tmp_path / "meter.key.json", key)
+    meter = await register(network, key)
+    path = tmp_path / "day.csv"
+    rows = [f"{START + timedelta(minutes=15 * i):%Y-%m-%dT%H:%M:%SZ},{100 + i}" for i in range(96)]
+    words = ["meter", "simulate", path, "--meter", meter.hex(), "--meter-key", tmp_path / "meter.key.json"]
+    words += ["--key", network.net.get_key_path("oracle"), "--node", network.net.get_url(0), "--json"]
+    path.write_text("\n".join(["start_utc,production_wh", *rows[:40]]) + "\n")
+    fast = await run_command(*words, "--as-fast")
+    path.write_text("\n".join(["start_utc,production_wh", *rows]) + "\n")
+    rest = await run_command(*words, "--speed", "1000000")
+    again = await run_command(*words, "--as-fast")
+    assert [(status, json.loads(out)["intervals"]) for status, out, _ in (fast, rest, again)] == [
+        (0, 40),
+        (0, 56),
+        (0, 0),
+    ]
+    found = (await network.clients[0].reading_list(meter.hex(), limit=200))["readings"]
+    assert [row["wh"] for row in found] == [100 + i for i in range(96)]
+    await network.net.stop()
+    home = network.net.get_home(0)
+    status, out, _ = await run_command("audit", "--offline", home, "--json")
+    assert (status, json.loads(out)["holds"]) == (0, True)
+    status, out, _ = await run_command("export", "readings", "--offline", home, "-o", tmp_path / "a.parquet", "--json")
+    assert (status, json.loads(out)["rows"]) == (0, 96)
+    status, out, _ = await run_command("trace", "source", meter.hex(), "--offline", home, "--json")
+    assert (status, json.loads(out)["minted_wh"]) == (0, sum(range(100, 196)))

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from node.client import Client, RpcError
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import GateSettings
@@ -129,3 +130,19 @@ async def test_a_door_that_other_machines_reach_is_warned_of(
     async with open_door(settings, host=host):
         pass
     assert [warning in record.getMessage() for record in caplog.records] == ([True] if warning else [])
+
+
+async def test_a_client_that_has_the_token_may_submit() -> None:
+    server = RpcServer(FakeService(), port=0, settings=GateSettings(token_hashes=HASHES))
+    await server.start()
+    url = f"http://127.0.0.1:{server.port}"
+    try:
+        async with Client(url, key=UTILITY) as stranger:
+            with pytest.raises(RpcError) as refused:
+                await stranger.submit(make_issue("p1"), wait="admitted")
+            assert refused.value.reason == "token_required"
+        async with Client(url, key=UTILITY, token=TOKEN) as known:
+            done = await known.submit(make_issue("p1"), wait="admitted")
+            assert done.status == "pending"
+    finally:
+        await server.stop()

@@ -1,12 +1,11 @@
 """A chain with a little of everything that books are kept of, and a fake node that answers from it.
 
-Owns the story: two plants in two zones, a buyer with a meter of its own, transfers, claims of both kinds, a bill.
+Owns the story: two plants in two zones, a buyer with a meter of its own, transfers, claims of both kinds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from contracts_native.sites import Technology
 from ledger.fields import Json
@@ -45,4 +44,4 @@ def make_node(chain: QueryChain) -> FakeNode:
 
 
 def _make_answer(chain: QueryChain, query: Callable[..., object]) -> Callable[[dict[str, Json]], object]:
-    return lambda params: cast(object, query(chain.view, **METHODS[query.__name__].bind(params)))
+    return lambda params: query(chain.view, **METHODS[query.__name__].bind(params))

@@ -9,7 +9,7 @@ import pytest
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag, SubmitReadings, make_report_message
 from ledger.primitives import is_valid_meter_signature
-from node.cli.groups.reading import INTERVALS_PER_TRANSACTION_MAX, make_reports, split_reports
+from node.cli.groups.reading import INTERVALS_PER_TRANSACTION_MAX, fit_channels, make_reports, split_reports
 from node.keystore import MeterSigningKey, save_key_unencrypted
 from node.meter_files.csv_file import read_csv
 from node.meter_files.model import collect_channels, make_meter_file
@@ -135,7 +135,7 @@ def test_transactions_stay_below_the_largest() -> None:
     rows = "".join(f"{start},1\n" for start in make_starts(2_500))
     data = collect_channels(read_csv(make_meter_file("x.csv", f"start_utc,production_wh\n{rows}".encode())))
     meter = {"meter": METER, "last_accepted": {"production": None}, "channels": CHANNELS[:1]}
-    reports = make_reports(data, meter, CHAIN_ID, MeterSigningKey.from_seed(bytes([9] * 32)))
+    reports = make_reports(fit_channels(data, meter), meter, CHAIN_ID, MeterSigningKey.from_seed(bytes([9] * 32)))
     batches = split_reports(reports * 10)
     assert [len(batch) for batch in batches] == [8, 2]
     assert all(sum(len(one.values_wh) for one in batch) <= INTERVALS_PER_TRANSACTION_MAX for batch in batches)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from random import Random
+
 import pytest
 
 from contracts_native.table import load_table
@@ -19,6 +22,7 @@ from ledger.storage import (
     format_height,
 )
 from node import chain_store, pruning
+from node.leveldb_store import LevelDbStore
 from node.pruning import compute_line, find_oldest_evidence, iterate_prune
 from node.snapshots import iterate_chunks
 from node.sync import collect_blocks
@@ -144,3 +148,17 @@ def test_a_pruned_block_is_never_served_as_a_block() -> None:
 def test_to_keep_nothing_is_refused(net: ShortCluster) -> None:
     with pytest.raises(RuleViolated, match="retain_too_few"):
         compute_line(net[0].store, retain_blocks=0)
+
+
+def test_compacting_gives_back_the_room_of_what_was_forgotten(tmp_path: Path) -> None:
+    store, random = LevelDbStore(tmp_path / "state"), Random(1)
+    keys = [BLOCKS + format_height(height) for height in range(4_000)]
+    for key in keys:
+        store.write({key: random.randbytes(4_000)}, sync=False)
+    for key in keys[:-100]:
+        store.write({key: None}, sync=False)
+    before = store.size_bytes()
+    store.compact()
+    assert store.size_bytes() < before // 10
+    assert [key for key, _ in store.scan(BLOCKS, compute_prefix_end(BLOCKS))] == keys[-100:]
+    store.close()

@@ -89,9 +89,7 @@ def _check_readings(state: State, model: Model) -> None:
                     is_quarantined = index in record.quarantined
                     key = meter.id, channel.value, fact.start_ms
                     found[key] = fact.wh, fact.flag.value, fact.version, is_quarantined
-    assert found == {
-        key: (one.wh, one.flag, one.version, one.is_quarantined) for key, one in model.intervals.items()
-    }
+    assert found == {key: (one.wh, one.flag, one.version, one.is_quarantined) for key, one in model.intervals.items()}
 
 
 def _check_lots(state: State, model: Model) -> None:
@@ -100,9 +98,7 @@ def _check_lots(state: State, model: Model) -> None:
     for lot_id, lot in model.lots.items():
         slices = get_slices(state, lot_id)
         units = chain.from_iterable([(one.holder, one.status.value, one.reference)] * one.wh for one in slices)
-        assert list(units) == [
-            (unit.holder, unit.status, b"" if unit.by is None else unit.by.id) for unit in lot.units
-        ]
+        assert list(units) == [(unit.holder, unit.status, b"" if unit.by is None else unit.by.id) for unit in lot.units]
         assert is_withdrawn(state, lot_id) == lot.is_withdrawn
         assert (lots[lot_id].wh, lots[lot_id].zone, lots[lot_id].end_ms) == (len(lot.units), lot.zone, lot.end_ms)
         assert (lots[lot_id].shares, lots[lot_id].predecessor) == (lot.shares, lot.predecessor)
@@ -168,9 +164,9 @@ def _check_trade(state: State, model: Model) -> None:
 
 def _check_papers(state: State, model: Model) -> None:
     assert {key[3:]: one.public_key for key, one in ENCRYPTION_KEYS.scan(state)} == model.encryption_keys
-    assert {
-        key[3:]: (one.status is DocumentStatus.RETIRED, one.version) for key, one in DOCUMENTS.scan(state)
-    } == {one.id: (one.is_retired, len(one.versions)) for one in model.documents}
+    assert {key[3:]: (one.status is DocumentStatus.RETIRED, one.version) for key, one in DOCUMENTS.scan(state)} == {
+        one.id: (one.is_retired, len(one.versions)) for one in model.documents
+    }
     grants = {
         (key[3:19], int.from_bytes(key[19:27], "big"), key[27:]): one.reader_key for key, one in GRANTS.scan(state)
     }

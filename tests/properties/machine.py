@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from contracts_native.amendments import SetShares
+from contracts_native.credits import IssueCredits
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.sites import RegisterSite, Technology
 from ledger.errors import Rejected
@@ -51,6 +52,7 @@ PARAMETERS: Final = Parameters(
     zone_pairs=(("FR", "DE"),),
 )
 EFFICIENCY: Final = 850  # of a storage until it is amended
+CREDIT_CENTS: Final = 100  # of each trader at the start
 SMALL_W: Final = 80  # 22 Wh of a quarter-hour are the most; above that it is quarantined
 DAVE: Final = make_person("dave")
 ERIN: Final = make_person("erin")
@@ -166,7 +168,6 @@ class Ground(RuleBasedStateMachine):
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         return None if applied is None else self.model.meters[-1]
 
-    @initialize()
     def settle(self) -> None:
         """A roof of Alice in which Carol has a share, a wind wheel in hours, Bob's house, Carol's battery."""
         places = (
@@ -184,6 +185,9 @@ class Ground(RuleBasedStateMachine):
             assert self.add_meter(site, f"M-{number}", channels, by=by, cosigners=cosigners, key=key) is not None
         shares = ((ALICE.address, 2), (CAROL.address, 1))
         self.share(self.model.sites[0], shares, by=by, cosigners=[ALICE.address])
+        for person in (ALICE, BOB, CAROL):
+            reasons = self.model.issue(by, person.address, CREDIT_CENTS, person.name)
+            self.expect(IssueCredits(person.address, CREDIT_CENTS, person.name), reasons, by=by)
 
     def share(
         self, site: Site, shares: tuple[tuple[Address, int], ...], *, by: bytes, cosigners: Sequence[bytes]
@@ -195,4 +199,3 @@ class Ground(RuleBasedStateMachine):
     def the_ledger_says_what_the_model_says(self) -> None:
         check_same(self.world.state, self.model)
         check_credits_conserved(self.world.state)
-

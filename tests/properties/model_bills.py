@@ -92,7 +92,9 @@ class Bills(Claims):
         differs = is_known and sum(one.wh for one in recorded) != line.energy_wh
         return reasons | gather((differs, "billed_energy_differs_from_readings"))
 
-    def issue_bill(self, sender: bytes, consumer: bytes, lines: Sequence[tuple[BillLine, Meter]], due_ms: int) -> Reasons:
+    def issue_bill(
+        self, sender: bytes, consumer: bytes, lines: Sequence[tuple[BillLine, Meter]], due_ms: int
+    ) -> Reasons:
         reasons = self.may_sign("bill.issue", sender) | gather(
             (consumer == sender, "bill_to_oneself"),
             (consumer not in self.members, "participant_unknown"),

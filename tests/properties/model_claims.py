@@ -64,9 +64,7 @@ class Claims(Energy):
             return {"charge_not_recorded"}, [], True
         hour_ms = lot.start_ms - lot.start_ms % HOUR_MS
         starts_ms = [
-            start_ms
-            for start_ms in range(hour_ms, hour_ms + HOUR_MS, length_ms)
-            if self._counts(meter, start_ms)
+            start_ms for start_ms in range(hour_ms, hour_ms + HOUR_MS, length_ms) if self._counts(meter, start_ms)
         ]
         return gather((not starts_ms, "consumption_not_recorded")), starts_ms, True
 

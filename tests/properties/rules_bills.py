@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from contracts_native.bills import BillLine, CreditBill, DisputeBill, IssueBill, Outcome, PayBill, ResolveBill
 from contracts_native.escrow import ApproveReturn, LockEscrow, RejectReturn, RequestReturn, SelfReturn, SetOff
 from ledger.primitives import Address
 from tests.contracts_native.harness import HOUR_MS, RIVAL
 from tests.properties.machine import N, ODD, Ground, pick
-from tests.properties.model_bills import Bill
+from tests.properties.model_bills import Bill, Escrow
 from tests.properties.model_places import Meter
 
 
 class BillRules(Ground):
     """Bills over what was consumed, and what becomes of them."""
+
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def bills(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.issue_bill] if self.model.intervals else []
+        if self.model.bills:
+            rules += [self.pay_bill, self.dispute_bill, self.resolve_bill, self.credit_bill]
+        pick(rules, which)(n, cut, odd)
 
     def list_unbilled(self, meter: Meter) -> list[int]:
         """Consumption intervals of a meter that no bill has yet."""
@@ -30,7 +36,9 @@ class BillRules(Ground):
     def make_line(self, meter: Meter, start_ms: int, count: int, odd: int, price: int) -> BillLine:
         length_ms = meter.channels.get("consumption", (0, 900))[1] * 1_000
         until_ms = start_ms + count * length_ms
-        found = [self.model.intervals.get((meter.id, "consumption", one)) for one in range(start_ms, until_ms, length_ms)]
+        found = [
+            self.model.intervals.get((meter.id, "consumption", one)) for one in range(start_ms, until_ms, length_ms)
+        ]
         energy_wh = sum(one.wh for one in found if one is not None)
         if odd == 12:
             energy_wh += 1
@@ -38,9 +46,8 @@ class BillRules(Ground):
             until_ms -= 60_000
         return BillLine(meter.id, start_ms, until_ms, energy_wh, price)
 
-    @precondition(lambda self: self.model.intervals)
-    @rule(n=N, odd=ODD, count=st.integers(0, 3), price=st.sampled_from((10**6, 250_000, 100)))
-    def issue_bill(self, n: int, odd: int, count: int, price: int) -> None:
+    def issue_bill(self, n: int, cut: int, odd: int) -> None:
+        count, price = pick((1, 2, 3, 0), cut), pick((10**6, 250_000, 100), cut // 4)
         houses = [one for one in self.model.meters if "consumption" in one.channels]
         house = pick(houses, n) if odd < 10 else pick(self.model.meters, n)
         starts_ms = self.list_unbilled(house)
@@ -61,73 +68,71 @@ class BillRules(Ground):
         owed = [one for one in self.model.bills if one.left_cents]
         return pick(owed if owed and odd < 12 else self.model.bills, n)
 
-    @precondition(lambda self: self.model.bills)
-    @rule(n=N, odd=ODD, part=st.integers(0, 3))
-    def pay_bill(self, n: int, odd: int, part: int) -> None:
+    def pay_bill(self, n: int, cut: int, odd: int) -> None:
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.consumer, odd, n)
-        cents = max(1, bill.left_cents // (part + 1)) + (1 if odd == 11 else 0)
+        cents = max(1, bill.left_cents // (1 + cut % 4)) + (1 if odd == 11 else 0)
         cents = min(cents, max(1, self.model.balances[by])) if odd < 11 else cents
         self.expect(PayBill(bill.id, cents), self.model.pay_bill(by, bill, cents), by=by)
 
-    @precondition(lambda self: self.model.bills)
-    @rule(n=N, odd=ODD)
-    def dispute_bill(self, n: int, odd: int) -> None:
+    def dispute_bill(self, n: int, cut: int, odd: int) -> None:
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.consumer, odd, n)
         self.expect(DisputeBill(bill.id, "not mine"), self.model.dispute(by, bill), by=by)
 
-    @precondition(lambda self: self.model.bills)
-    @rule(n=N, odd=ODD, outcome=st.sampled_from(Outcome))
-    def resolve_bill(self, n: int, odd: int, outcome: Outcome) -> None:
+    def resolve_bill(self, n: int, cut: int, odd: int) -> None:
         disputed = [one for one in self.model.bills if one.status == "disputed"]
+        outcome = pick(list(Outcome), n // 2)
         bill = pick(disputed, n) if disputed else self.pick_bill(n, odd)
         by = self.rightly(bill.utility, odd, n)
         reasons = self.model.resolve(by, bill, is_upheld=outcome is Outcome.UPHELD)
         self.expect(ResolveBill(bill.id, outcome), reasons, by=by)
 
-    @precondition(lambda self: self.model.bills)
-    @rule(n=N, odd=ODD, part=st.integers(0, 3))
-    def credit_bill(self, n: int, odd: int, part: int) -> None:
+    def credit_bill(self, n: int, cut: int, odd: int) -> None:
         bill = self.pick_bill(n, odd)
         by = self.rightly(bill.utility, odd, n)
-        cents = max(1, bill.left_cents // (part + 1)) + (1 if odd == 11 else 0)
+        cents = max(1, bill.left_cents // (1 + cut % 4)) + (1 if odd == 11 else 0)
         self.expect(CreditBill(bill.id, cents, "goodwill"), self.model.credit_note(by, bill, cents), by=by)
 
 
 class EscrowRules(Ground):
     """Deposits come, are asked for, and go."""
 
-    @rule(n=N, odd=ODD, cents=st.integers(1, 50))
-    def lock_escrow(self, n: int, odd: int, cents: int) -> None:
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def deposits(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.lock_escrow]
+        if self.model.escrows:
+            rules += [self.request_return, self.set_off, self.approve_return, self.reject_return, self.self_return]
+        pick(rules, which)(n, cut, odd)
+
+    def lock_escrow(self, n: int, cut: int, odd: int) -> None:
         houses = [one for one in self.model.meters if "consumption" in one.channels]
         house = pick(houses, n) if odd < 11 else pick(self.model.meters, n)
         by = self.rightly(house.site.owner, odd, n)
         utility = Address(house.site.utility) if odd != 12 else pick((RIVAL.address, by, self.someone(n)), n)
-        cents = min(cents, max(1, self.model.balances[by]))
+        cents = min(1 + cut // 2, max(1, self.model.balances[by]))
         reasons = self.model.lock(by, utility, house, cents)
         applied = self.expect(LockEscrow(utility, house.id, cents), reasons, by=by)
         if applied is not None:
             self.model.escrows[-1].id = applied.make_id("escrow")
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
-    def request_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+    def pick_escrow(self, n: int, odd: int) -> Escrow:
+        """One whose return was asked for or, if there is none, the latest."""
+        asked = [one for one in self.model.escrows if one.status == "return_requested"]
+        return pick(asked if asked and odd < 12 else self.model.escrows, -1 - n // 9)
+
+    def request_return(self, n: int, cut: int, odd: int) -> None:
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(RequestReturn(escrow.id), self.model.request_return(by, escrow), by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
-    def approve_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+    def approve_return(self, n: int, cut: int, odd: int) -> None:
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(ApproveReturn(escrow.id), self.model.approve_return(by, escrow), by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
-    def reject_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+    def reject_return(self, n: int, cut: int, odd: int) -> None:
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.utility, odd, n)
         cited = self.model.list_open(escrow.consumer, escrow.utility)[: 1 + n % 2]
         if odd == 12 and self.model.bills:
@@ -135,18 +140,12 @@ class EscrowRules(Ground):
         reasons = self.model.reject_return(by, escrow, cited)
         self.expect(RejectReturn(escrow.id, tuple(one.id for one in cited)), reasons, by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
-    def self_return(self, n: int, odd: int) -> None:
-        escrow = pick(self.model.escrows, -1 - n // 9)
+    def self_return(self, n: int, cut: int, odd: int) -> None:
+        escrow = self.pick_escrow(n, odd)
         by = self.rightly(escrow.consumer, odd, n)
         self.expect(SelfReturn(escrow.id), self.model.self_return(by, escrow), by=by)
 
-    @precondition(lambda self: self.model.escrows)
-    @rule(n=N, odd=ODD)
-    def set_off(self, n: int, odd: int) -> None:
+    def set_off(self, n: int, cut: int, odd: int) -> None:
         escrow = pick(self.model.escrows, -1 - n // 9)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(SetOff(escrow.id), self.model.set_off(by, escrow), by=by)
-
-

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, rule
 
 from contracts_native.claims import ClaimEnergy, VoidClaim
 from contracts_native.corrections import CorrectReading, WithdrawEnergy
@@ -34,16 +34,22 @@ from tests.properties.model_places import Meter
 
 FIRST_REGISTER_WH: Final = 5_000
 GAP_REGISTER_WH: Final = 20  # what a register moves on while nothing is reported
-WH: Final = st.sampled_from((0, 3, 5, 8, 13, 20, 22, 23))  # 22 is the most of a quarter-hour
-VALUES: Final = st.lists(WH, min_size=1, max_size=4)
+WH: Final = (8, 3, 0, 20, 13, 22, 5, 23)  # 22 is the most of a quarter-hour
 TRADERS: Final = (ALICE, BOB, CAROL)
 
 
 class ReadingRules(Ground):
     """Meters report, in order or not."""
 
-    @rule(n=N, odd=ODD, values=VALUES, gap=st.sampled_from((0, 0, 0, 0, 1, 2)), more=VALUES)
-    def report(self, n: int, odd: int, values: list[int], gap: int, more: list[int]) -> None:
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def readings(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.report, self.report, self.correct]
+        if self.model.lots:
+            rules.append(self.withdraw)
+        pick(rules, which)(n, cut, odd)
+
+    def report(self, n: int, cut: int, odd: int) -> None:
+        values, more, gap = make_values(cut), make_values(cut + n), pick((0, 0, 0, 0, 1, 2), n // 4)
         channels = [(meter, Channel(one)) for meter in self.model.meters for one in meter.channels]
         first = pick(channels, n)
         reports = [self.make_report(*first, values, gap, n, odd)]
@@ -52,6 +58,18 @@ class ReadingRules(Ground):
         by = self.someone(n)
         reasons = self.model.submit(by, reports)
         self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=by)
+
+    @initialize(values=st.lists(st.integers(0, 22), min_size=8, max_size=8))
+    def report_two_hours(self, values: list[int]) -> None:
+        """So that there is something to trade, and something to use it for."""
+        self.settle()
+        reports = []
+        for meter in self.model.meters:
+            channel = Channel.CONSUMPTION if "consumption" in meter.channels else Channel.PRODUCTION
+            count = 2 * HOUR_MS // (meter.channels[channel][1] * 1_000)
+            reports.append(self.make_report(meter, channel, values[:count], 0, 0, odd=0))
+        reasons = self.model.submit(BOB.address, reports)
+        self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=BOB.address)
 
     def make_report(
         self, meter: Meter, channel: Channel, values: list[int], gap: int, n: int, odd: int
@@ -79,7 +97,7 @@ class ReadingRules(Ground):
             signature=Signature(bytes(64)),
         )
         if odd >= WRONG:
-            report = self.spoil(report, odd + n)
+            report = self.spoil_report(report, odd + n)
         key = meter.key_at(max(report.start_ms, meter.commissioned_ms)) if odd != 12 else pick([*self.meter_seeds], n)
         return self.sign_report(report, key), key
 
@@ -92,38 +110,27 @@ class ReadingRules(Ground):
                 return before.end_ms, before.register_end_wh, [wh] * count
         return None
 
-    def spoil(self, report: Report, how: int) -> Report:
-        changes: tuple[dict[str, int], ...] = (
-            {"start_ms": max(0, report.start_ms - report.interval_s * 1_000)},
-            {"start_ms": report.start_ms + 60_000},
-            {"start_ms": report.start_ms + DAY_MS},
-            {"start_ms": DAY_0_MS - report.interval_s * 1_000},
-            {"sequence": report.sequence - 1},
-            {"interval_s": 1_800},
-            {"register_start_wh": report.register_start_wh + 1, "register_end_wh": report.register_end_wh + 1},
-            {"register_end_wh": report.register_end_wh + 1},
+    def spoil_report(self, report: Report, how: int) -> Report:
+        length_ms = report.interval_s * 1_000
+        start_wh, end_wh = report.register_start_wh, report.register_end_wh
+        spoiled = (
+            replace(report, start_ms=max(0, report.start_ms - length_ms)),
+            replace(report, start_ms=report.start_ms + 60_000),
+            replace(report, start_ms=report.start_ms + DAY_MS),
+            replace(report, start_ms=DAY_0_MS - length_ms),
+            replace(report, sequence=report.sequence - 1),
+            replace(report, interval_s=1_800),
+            replace(report, register_start_wh=start_wh + 1, register_end_wh=end_wh + 1),
+            replace(report, register_end_wh=end_wh + 1),
         )
-        change = pick(changes, how)
-        return Report(**{**{name: getattr(report, name) for name in Report.__slots__}, **change})
+        return pick(spoiled, how)
 
     def sign_report(self, report: Report, key: bytes) -> Report:
-        message = make_report_message(
-            CHAIN_ID,
-            meter=report.meter,
-            channel=report.channel,
-            sequence=report.sequence,
-            start_ms=report.start_ms,
-            interval_s=report.interval_s,
-            values_wh=report.values_wh,
-            register_start_wh=report.register_start_wh,
-            register_end_wh=report.register_end_wh,
-            flag=report.flag,
-        )
+        message = make_report_message(CHAIN_ID, report)
         return replace(report, signature=sign_as_meter(self.meter_seeds[MeterKey(key)], "ed25519", message))
 
-    @precondition(lambda self: self.model.intervals)
-    @rule(n=N, odd=ODD, values=st.lists(WH, min_size=1, max_size=3))
-    def correct(self, n: int, odd: int, values: list[int]) -> None:
+    def correct(self, n: int, cut: int, odd: int) -> None:
+        values = make_values(cut)[:3]
         meter_id, name, start_ms = pick(list(self.model.intervals), n)
         meter = next(one for one in self.model.meters if one.id == meter_id)
         if odd == 12:
@@ -134,9 +141,7 @@ class ReadingRules(Ground):
         reasons = self.model.correct(by, meter, name, start_ms, values, flag.value)
         self.expect(payload, reasons, by=by)
 
-    @precondition(lambda self: self.model.lots)
-    @rule(n=N, odd=ODD)
-    def withdraw(self, n: int, odd: int) -> None:
+    def withdraw(self, n: int, cut: int, odd: int) -> None:
         chosen = [pick(list(self.model.lots), -1 - n)]
         if n % 4 == 0:
             chosen.append(pick(list(self.model.lots), n // 4))
@@ -149,6 +154,20 @@ class ReadingRules(Ground):
 
 class TradeRules(Ground):
     """Watt-hours change hands, are set aside and are used."""
+
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def trade(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.transfer_energy, self.open_offer] if self.model.lots else []
+        rules += [self.accept_offer, self.accept_offer, self.cancel_offer] if self.model.offers else []
+        if rules:
+            pick(rules, which)(n, cut, odd)
+
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def uses(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.claim, self.charge_storage, self.claim] if self.model.lots else []
+        rules += [self.void_claim] if self.model.claims else []
+        if rules:
+            pick(rules, which)(n, cut, odd)
 
     def pick_refs(self, n: int, cut: int, odd: int, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
         """Parts of what somebody holds, mostly free to move; and who that is."""
@@ -186,8 +205,6 @@ class TradeRules(Ground):
         first_wh = ref.first_wh + cut % ref.wh
         return replace(ref, first_wh=first_wh, end_wh=first_wh + 1 + cut // 7 % (ref.end_wh - first_wh))
 
-    @precondition(lambda self: self.model.lots)
-    @rule(n=N, cut=N, odd=ODD)
     def transfer_energy(self, n: int, cut: int, odd: int) -> None:
         refs, owner = self.pick_refs(n, cut, odd)
         by = self.rightly(owner, odd, n)
@@ -195,9 +212,8 @@ class TradeRules(Ground):
         reasons = self.model.transfer(by, recipient, refs)
         self.expect(TransferEnergy(recipient, tuple(refs), ""), reasons, by=by)
 
-    @precondition(lambda self: self.model.lots)
-    @rule(n=N, cut=N, odd=ODD, is_hourly=st.booleans(), again=st.booleans())
-    def claim(self, n: int, cut: int, odd: int, is_hourly: bool, again: bool) -> None:
+    def claim(self, n: int, cut: int, odd: int) -> None:
+        is_hourly, again = n % 3 > 0, n % 2 == 0
         impaired = [one for one in self.model.claims if one.status == "impaired" and not one.is_charge]
         replaces = pick(impaired, n) if impaired and again else None
         if odd == 10 and self.model.claims:
@@ -225,17 +241,13 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
 
-    @precondition(lambda self: self.model.claims)
-    @rule(n=N, odd=ODD)
-    def void_claim(self, n: int, odd: int) -> None:
+    def void_claim(self, n: int, cut: int, odd: int) -> None:
         impaired: list[Claim] = [one for one in self.model.claims if one.status == "impaired"]
         claim = pick(impaired, n) if impaired and odd < WRONG else pick(self.model.claims, n)
         by = self.rightly(claim.claimant, odd, n)
         reasons = self.model.void_claim(by, claim)
         self.expect(VoidClaim(claim.id), reasons, by=by)
 
-    @precondition(lambda self: any(one.holder == CAROL.address for lot in self.model.lots.values() for one in lot.units))
-    @rule(n=N, cut=N, odd=ODD)
     def charge_storage(self, n: int, cut: int, odd: int) -> None:
         stores = [one for one in self.model.meters if one.site.technology == "storage"]
         meter = pick(stores, n) if odd < WRONG else pick(self.model.meters, n)
@@ -247,9 +259,8 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
 
-    @precondition(lambda self: self.model.lots)
-    @rule(n=N, cut=N, odd=ODD, price=st.sampled_from((10**6, 300_000, 1)), hours=st.integers(0, 40))
-    def open_offer(self, n: int, cut: int, odd: int, price: int, hours: int) -> None:
+    def open_offer(self, n: int, cut: int, odd: int) -> None:
+        price, hours = pick((10**6, 300_000, 1), n), cut * 7 % 40
         refs, owner = self.pick_refs(n, cut, odd)
         by = self.rightly(owner, odd, n)
         until_ms = self.model.now_ms + hours * HOUR_MS
@@ -261,8 +272,6 @@ class TradeRules(Ground):
         if applied is not None:
             self.model.offers[-1].id = applied.make_id("offer")
 
-    @precondition(lambda self: self.model.offers)
-    @rule(n=N, cut=N, odd=ODD)
     def accept_offer(self, n: int, cut: int, odd: int) -> None:
         open_ones = [one for one in self.model.offers if one.status == "open"]
         offer = pick(open_ones, n) if open_ones and odd < WRONG else pick(self.model.offers, n)
@@ -273,14 +282,17 @@ class TradeRules(Ground):
         reasons = self.model.accept_offer(by, offer, wh)
         self.expect(AcceptOffer(offer.id, wh), reasons, by=by)
 
-    @precondition(lambda self: self.model.offers)
-    @rule(n=N, odd=ODD)
-    def cancel_offer(self, n: int, odd: int) -> None:
+    def cancel_offer(self, n: int, cut: int, odd: int) -> None:
         offer = pick(self.model.offers, n)
         by = self.rightly(offer.seller, odd, n)
         reasons = self.model.cancel_offer(by, offer)
         self.expect(CancelOffer(offer.id), reasons, by=by)
 
-    @rule(hours=st.sampled_from((1, 5, 20, 30)))
+    @rule(hours=st.sampled_from((1, 1, 5, 20)))
     def wait(self, hours: int) -> None:
         self.pass_time(hours * HOUR_MS)
+
+
+def make_values(cut: int) -> list[int]:
+    """One to four values."""
+    return [pick(WH, cut // 4 + place * (1 + cut % 3)) for place in range(1 + cut % 4)]

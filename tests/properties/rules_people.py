@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from contracts_native.amendments import AmendSite
 from contracts_native.credits import ConfirmPayout, FailPayout, IssueCredits, RedeemCredits, TransferCredits
@@ -50,6 +49,8 @@ from tests.contracts_native.test_documents import make_paper, make_x25519
 from tests.properties.machine import N, NEWCOMERS, ODD, SMALL_W, WRONG, Ground, pick
 
 MINUTE_MS: Final = 60_000
+SITES_MAX: Final = 6
+METERS_MAX: Final = 7
 ROLE_SETS: Final = (
     (Role.CONSUMER,),
     (Role.INVESTOR, Role.PROSUMER),
@@ -63,8 +64,19 @@ TRADERS: Final = (ALICE, BOB, CAROL)
 class PeopleRules(Ground):
     """Who comes, who is frozen, who gets another key; what is paid in and out."""
 
-    @rule(n=N, odd=ODD)
-    def register_participant(self, n: int, odd: int) -> None:
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def people(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.freeze, self.register_participant, self.rotate_key, self.set_roles]
+        pick(rules, which)(n, cut, odd)
+
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def credits(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.issue_credits, self.transfer_credits, self.redeem_credits]
+        if self.model.redemptions:
+            rules.append(self.end_redemption)
+        pick(rules, which)(n, cut, odd)
+
+    def register_participant(self, n: int, cut: int, odd: int) -> None:
         person = pick(NEWCOMERS, n)
         by = self.rightly(pick((UTILITY, ADMIN), n // 2).address, odd, n)
         roles = ROLE_SETS[0] if odd < 10 else pick(ROLE_SETS, n)
@@ -73,8 +85,7 @@ class PeopleRules(Ground):
         reasons = self.model.register(by, person.address, person.public_key, roles, is_proven=vouched == by)
         self.expect(RegisterParticipant(person.public_key, possession, roles, "new"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def rotate_key(self, n: int, odd: int) -> None:
+    def rotate_key(self, n: int, cut: int, odd: int) -> None:
         by = self.someone(n)
         new = make_person(f"key {n % 5}") if odd < WRONG else pick((*TRADERS, *NEWCOMERS), odd)
         about = by if odd != 12 else UTILITY.address
@@ -83,20 +94,18 @@ class PeopleRules(Ground):
         if self.expect(RotateKey(new.public_key, possession), reasons, by=by) is not None:
             self.rotate(by, new)
 
-    @rule(n=N, odd=ODD)
-    def set_roles(self, n: int, odd: int) -> None:
+    def set_roles(self, n: int, cut: int, odd: int) -> None:
         by = self.rightly(pick((ADMIN, UTILITY), n).address, odd, n)
         who = pick(NEWCOMERS, n // 2).address if odd < 11 else self.someone(n)
         roles = pick(ROLE_SETS, n // 4)
         reasons = self.model.set_roles(by, who, tuple(roles))
         self.expect(SetRoles(who, roles), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def freeze(self, n: int, odd: int) -> None:
+    def freeze(self, n: int, cut: int, odd: int) -> None:
         frozen = [address for address, one in self.model.members.items() if one.is_frozen]
         by = self.rightly(AUDITOR.address, odd, n)
-        if frozen and odd != 0:  # mostly free again, lest nothing happens any more
-            who = Address(pick(frozen, n))
+        if odd == 12 or (frozen and odd):  # mostly free again, lest nothing happens any more
+            who = Address(pick(frozen, n)) if frozen and odd != 12 else self.someone(n)
             reasons = self.model.set_frozen(by, who, is_frozen=False)
             self.expect(UnfreezeParticipant(who, "cleared"), reasons, by=by)
         else:
@@ -104,40 +113,31 @@ class PeopleRules(Ground):
             reasons = self.model.set_frozen(by, who, is_frozen=True)
             self.expect(FreezeParticipant(who, "under suspicion"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def unfreeze_anyone(self, n: int, odd: int) -> None:
-        by, who = self.rightly(AUDITOR.address, odd, n), self.someone(n)
-        reasons = self.model.set_frozen(by, who, is_frozen=False)
-        self.expect(UnfreezeParticipant(who, "cleared"), reasons, by=by)
-
-    @rule(n=N, cents=st.integers(1, 60), odd=ODD)
-    def issue_credits(self, n: int, cents: int, odd: int) -> None:
+    def issue_credits(self, n: int, cut: int, odd: int) -> None:
         by = self.rightly(UTILITY.address, odd, n)
         holder = pick(TRADERS, n).address if odd < 11 else self.someone(n)
         reference = self.next_text() if odd != 12 else "1"
-        cents = cents if odd != 11 else 10**6
+        cents = 1 + cut if odd != 11 else 10**6
         reasons = self.model.issue(by, holder, cents, reference)
         self.expect(IssueCredits(holder, cents, reference), reasons, by=by)
 
-    @rule(n=N, cents=st.integers(1, 40))
-    def transfer_credits(self, n: int, cents: int) -> None:
-        by, recipient = self.someone(n), self.someone(n // 7)
+    def transfer_credits(self, n: int, cut: int, odd: int) -> None:
+        by, cents = self.rightly(pick(TRADERS, n).address, odd, n), 1 + cut
+        recipient = self.someone(n // 7)
         reasons = self.model.transfer_credits(by, recipient, cents)
         self.expect(TransferCredits(recipient, cents, ""), reasons, by=by)
 
-    @rule(n=N, cents=st.integers(1, 40), odd=ODD)
-    def redeem_credits(self, n: int, cents: int, odd: int) -> None:
+    def redeem_credits(self, n: int, cut: int, odd: int) -> None:
+        cents = 1 + cut // 2
         by, issuer = pick(TRADERS, n).address, self.rightly(UTILITY.address, odd, n)
         reasons = self.model.redeem(by, issuer, cents)
         applied = self.expect(RedeemCredits(issuer, cents), reasons, by=by)
         if applied is not None:
             self.model.redemptions[-1].id = applied.make_id("redemption")
 
-    @precondition(lambda self: self.model.redemptions)
-    @rule(n=N, is_paid=st.booleans(), odd=ODD)
-    def end_redemption(self, n: int, is_paid: bool, odd: int) -> None:
+    def end_redemption(self, n: int, cut: int, odd: int) -> None:
         by, redemption = self.rightly(FULFILMENT.address, odd, n), pick(self.model.redemptions, -1 - n)
-        if is_paid:
+        if cut % 2:
             reasons = self.model.confirm_payout(by, redemption)
             self.expect(ConfirmPayout(redemption.id, "wire"), reasons, by=by)
         else:
@@ -148,17 +148,21 @@ class PeopleRules(Ground):
 class PlaceRules(Ground):
     """Sites and meters come and change."""
 
-    @precondition(lambda self: len(self.model.sites) < 6)
-    @rule(n=N, odd=ODD)
-    def register_site(self, n: int, odd: int) -> None:
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def places(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.set_shares, self.amend_site, self.rotate_meter_key, self.suspend_meter, self.retire_meter]
+        rules += [self.register_site] * (len(self.model.sites) < SITES_MAX)
+        rules += [self.register_meter] * (len(self.model.meters) < METERS_MAX)
+        pick(rules, which)(n, cut, odd)
+
+    def register_site(self, n: int, cut: int, odd: int) -> None:
         owner = pick(TRADERS, n).address
         by = self.rightly(UTILITY.address, odd, n)
         cosigners = [owner] if odd != 12 and owner != by else []
         self.add_site(owner, pick(list(Technology), n), pick(("DE", "FR"), n), SMALL_W, by=by, cosigners=cosigners)
 
-    @precondition(lambda self: len(self.model.meters) < 7)
-    @rule(n=N, odd=ODD, length_s=st.sampled_from((900, 3_600, 700)))
-    def register_meter(self, n: int, odd: int, length_s: int) -> None:
+    def register_meter(self, n: int, cut: int, odd: int) -> None:
+        length_s = pick((900, 3_600, 700), n // 3)
         site = pick(self.model.sites, -1 - n // 10)
         by = self.rightly(site.utility, odd, n)
         channels = [(one, SMALL_W, length_s) for one in Channel]
@@ -171,12 +175,11 @@ class PlaceRules(Ground):
         since_ms = DAY_0_MS - MINUTE_MS if odd == 8 else DAY_0_MS
         self.add_meter(site, serial, chosen, by=by, cosigners=cosigners, key=key, since_ms=since_ms)
 
-    @rule(n=N, odd=ODD, days=st.integers(-1, 1))
-    def amend_site(self, n: int, odd: int, days: int) -> None:
+    def amend_site(self, n: int, cut: int, odd: int) -> None:
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
         latest_ms = max([0, *(one.last_end_ms for one in self.model.meters if one.site is site)])
-        from_ms = max(latest_ms, site.looks[-1][0] + 1) + days * 30 * MINUTE_MS
+        from_ms = max(latest_ms, site.looks[-1][0] + 1) + (n % 3 - 1) * 30 * MINUTE_MS
         zone = pick(("DE", "FR", None), n)
         capacity_w = pick((None, SMALL_W, SMALL_W // 2, 2 * SMALL_W), n // 2)
         efficiency = pick((None, None, 500, 1_000), n // 3) if site.technology == "storage" or odd == 11 else None
@@ -192,48 +195,37 @@ class PlaceRules(Ground):
         reasons = self.model.amend_site(by, cosigners, site, from_ms, after, sets_efficiency=efficiency is not None)
         self.expect(payload, reasons, by=by, cosigners=cosigners)
 
-    @rule(n=N, odd=ODD, weights=st.tuples(st.integers(0, 3), st.integers(1, 5)))
-    def set_shares(self, n: int, odd: int, weights: tuple[int, int]) -> None:
+    def set_shares(self, n: int, cut: int, odd: int) -> None:
         site = pick(self.model.sites, n)
         by = self.rightly(site.utility, odd, n)
-        other = CAROL.address if odd < 11 else self.someone(n)
-        first, second = (Address(site.owner), weights[1]), (other, weights[0])
-        shares = (first, second) if weights[0] or odd == 10 else (first,)
+        other = CAROL.address if odd < 11 and site.owner != CAROL.address else self.someone(n)
+        first, second = (Address(site.owner), 1 + n % 5), (other, n // 5 % 4)
+        shares = (first, second) if second[1] or odd == 10 else (first,)
         losers = {site.owner, *(holder for holder, _ in site.shares)} - {by}
         cosigners = sorted(losers) if odd != 12 else []
         self.share(site, shares, by=by, cosigners=cosigners)
 
-    @rule(n=N, odd=ODD, minutes=st.integers(-20, 60))
-    def suspend_meter(self, n: int, odd: int, minutes: int) -> None:
+    def suspend_meter(self, n: int, cut: int, odd: int) -> None:
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
-        from_ms = max(meter.last_end_ms, meter.since_ms) + minutes * MINUTE_MS
+        from_ms = max(meter.last_end_ms, meter.since_ms) + (n % 80 - 20) * MINUTE_MS
         if odd == 12:
             from_ms = self.model.now_ms + 1
-        if meter.status == "suspended" and odd != 11:
+        if (meter.status == "suspended") == (odd < 10):
             reasons = self.model.resume(by, meter, from_ms)
             self.expect(ResumeMeter(meter.id, from_ms), reasons, by=by)
         else:
             reasons = self.model.suspend(by, meter, from_ms)
             self.expect(SuspendMeter(meter.id, from_ms, "under test"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def resume_meter(self, n: int, odd: int) -> None:
-        meter = pick(self.model.meters, n)
-        by, from_ms = self.rightly(meter.utility, odd, n), max(meter.last_end_ms, meter.since_ms + 1)
-        reasons = self.model.resume(by, meter, from_ms)
-        self.expect(ResumeMeter(meter.id, from_ms), reasons, by=by)
-
-    @precondition(lambda self: len(self.model.meters) > 4)
-    @rule(n=N, odd=ODD)
-    def retire_meter(self, n: int, odd: int) -> None:
-        meter = pick(self.model.meters, -1 - n)
+    def retire_meter(self, n: int, cut: int, odd: int) -> None:
+        suspended = [one for one in self.model.meters if one.status == "suspended"]
+        meter = pick(suspended or self.model.meters, -1 - n)
         by = self.rightly(meter.utility, odd, n)
         reasons = self.model.retire(by, meter)
         self.expect(RetireMeter(meter.id, "removed"), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def rotate_meter_key(self, n: int, odd: int) -> None:
+    def rotate_meter_key(self, n: int, cut: int, odd: int) -> None:
         meter = pick(self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
         from_ms = max(meter.last_end_ms, meter.keys[-1][0] + 1) - (MINUTE_MS if odd == 11 else 0)
@@ -246,6 +238,14 @@ class PlaceRules(Ground):
 class PaperRules(Ground):
     """Documents, who can read them, and what is decided on them."""
 
+    @rule(which=N, n=N, cut=N, odd=ODD)
+    def papers(self, which: int, n: int, cut: int, odd: int) -> None:
+        rules = [self.anchor_document, self.set_encryption_key]
+        if self.model.documents:
+            rules += [self.grant_document, self.decide_kyc, self.supersede_document, self.revoke_document]
+            rules += [self.decide_kyc, self.retire_document]
+        pick(rules, which)(n, cut, odd)
+
     def wrap(self, n: int, odd: int) -> tuple[WrappedKey, ...]:
         """A key for somebody who has an encryption key, and perhaps for another."""
         readers = [*map(Address, self.model.encryption_keys)] or [self.someone(n)]
@@ -255,15 +255,13 @@ class PaperRules(Ground):
             keys = [make_x25519("another")] * len(chosen)
         return tuple(WrappedKey(one, key, bytes(80)) for one, key in zip(chosen, keys, strict=True))
 
-    @rule(n=N, odd=ODD)
-    def set_encryption_key(self, n: int, odd: int) -> None:
+    def set_encryption_key(self, n: int, cut: int, odd: int) -> None:
         by = pick((UTILITY.address, BOB.address, self.someone(n)), n)
         key = make_x25519(f"{n % 4}") if odd < WRONG else bytes(32)
         reasons = self.model.set_encryption_key(by, key)
         self.expect(SetEncryptionKey(key), reasons, by=by)
 
-    @rule(n=N, odd=ODD)
-    def anchor_document(self, n: int, odd: int) -> None:
+    def anchor_document(self, n: int, cut: int, odd: int) -> None:
         subject = pick((BOB, ALICE, *NEWCOMERS), n)
         paper = replace(make_paper(self.next_text(), subject=subject), grants=self.wrap(n, odd))
         if n % 4 == 3:
@@ -272,21 +270,19 @@ class PaperRules(Ground):
             by = self.rightly(pick((site.owner, site.utility), n // 4), odd, n)
         else:
             by = self.rightly(pick((subject.address, UTILITY.address), n // 4 % 3), odd, n)
-        paper = self.spoil(paper, n, odd)
+        paper = self.spoil_paper(paper, n, odd)
         applied = self.expect(paper, self.model.anchor(by, paper, None), by=by)
         if applied is not None:
             self.model.documents[-1].id = applied.one(DocumentAnchored).document
 
-    def spoil(self, paper: AnchorDocument, n: int, odd: int) -> AnchorDocument:
+    def spoil_paper(self, paper: AnchorDocument, n: int, odd: int) -> AnchorDocument:
         if odd == 11:
             return replace(paper, site=None if paper.site else self.model.sites[0].id)
         if odd == 10:
             return replace(paper, kind=pick(list(DocumentKind), n))
         return replace(paper, recipient=make_x25519("document 1")) if odd == 9 else paper
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
-    def supersede_document(self, n: int, odd: int) -> None:
+    def supersede_document(self, n: int, cut: int, odd: int) -> None:
         before = pick(self.model.documents, -1 - n)
         by = self.rightly(before.owner, odd, n)
         paper = replace(
@@ -299,21 +295,17 @@ class PaperRules(Ground):
         )
         if odd == 8:
             paper = replace(paper, cid=before.versions[-1])
-        paper = self.spoil(paper, n, odd)
+        paper = self.spoil_paper(paper, n, odd)
         self.expect(paper, self.model.anchor(by, paper, before), by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
-    def grant_document(self, n: int, odd: int) -> None:
+    def grant_document(self, n: int, cut: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         by, grants = self.rightly(document.owner, odd, n), self.wrap(n, odd)
         version = 1 + n % 2
         reasons = self.model.grant(by, document, version, grants)
         self.expect(GrantDocument(document.id, version, grants), reasons, by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
-    def revoke_document(self, n: int, odd: int) -> None:
+    def revoke_document(self, n: int, cut: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         readers = [Address(reader) for _, reader in document.grants] or [BOB.address]
         reader = pick(readers, n)
@@ -321,17 +313,13 @@ class PaperRules(Ground):
         reasons = self.model.revoke(by, document, reader)
         self.expect(RevokeDocument(document.id, reader), reasons, by=by)
 
-    @precondition(lambda self: len(self.model.documents) > 1)
-    @rule(n=N, odd=ODD)
-    def retire_document(self, n: int, odd: int) -> None:
+    def retire_document(self, n: int, cut: int, odd: int) -> None:
         document = pick(self.model.documents, n)
         by = self.rightly(document.owner, odd, n)
         reasons = self.model.retire_document(by, document)
         self.expect(RetireDocument(document.id), reasons, by=by)
 
-    @precondition(lambda self: self.model.documents)
-    @rule(n=N, odd=ODD)
-    def decide_kyc(self, n: int, odd: int) -> None:
+    def decide_kyc(self, n: int, cut: int, odd: int) -> None:
         document = pick(self.model.documents, -1 - n // 5)
         by = self.rightly(UTILITY.address, odd, n)
         who = Address(document.subject) if document.subject is not None and odd < 11 else self.someone(n)

@@ -39,6 +39,7 @@ from node.cli.output import show
 from node.cli.reads import ask
 from node.config import NodeConfig, PeerConfig, make_config, read_config, write_config
 from node.errors import LocalError
+from node.housekeeping import Upkeep
 from node.keystore import SigningKey, load_signing_key, read_key_file, save_key, save_key_unencrypted
 from node.launch import JOURNAL_NAME, STORE_NAME, read_genesis_file, run_node
 from node.leveldb_store import LevelDbStore
@@ -161,13 +162,26 @@ def init(
     metavar="BLOCKS",
     help="Forget older blocks while running, as far as nobody can need them.  [default: keep all]",
 )
-def start(*, home: Path, new_journal: bool, retain_blocks: int | None) -> None:
+@click.option(
+    "--snapshot-every",
+    "snapshot_blocks",
+    type=click.IntRange(1),
+    metavar="BLOCKS",
+    help="Make a snapshot at every multiple of this height, for those who join; alike on all nodes.  [default: none]",
+)
+@click.option(
+    "--from-snapshot", is_flag=True, help="A home without a chain begins at a snapshot that its peers agree on."
+)
+def start(
+    *, home: Path, new_journal: bool, retain_blocks: int | None, snapshot_blocks: int | None, from_snapshot: bool
+) -> None:
     """Run the node of a home until SIGTERM or Ctrl-C. It logs to stderr.
 
     A home whose journal is missing though its chain has begun follows the chain and signs nothing.
     """
     passphrase = find_passphrase(read_config(home).key_file)
-    run_node(home, passphrase=passphrase, has_new_journal=new_journal, retain_blocks=retain_blocks)
+    upkeep = Upkeep(retain_blocks=retain_blocks, snapshot_blocks=snapshot_blocks)
+    run_node(home, passphrase=passphrase, has_new_journal=new_journal, from_snapshot=from_snapshot, upkeep=upkeep)
 
 
 @command.command()

@@ -7,7 +7,7 @@ from the node's method.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -15,7 +15,7 @@ import click
 
 from contracts_native.lots import INTERVALS_PER_REPORT_MAX
 from contracts_native.meters import Channel
-from contracts_native.readings import UNSIGNED, Flag, Report, SubmitReadings, sign_report
+from contracts_native.readings import Flag, Report, SubmitReadings
 from ledger.fields import Json
 from node.cli.derive import describe_submitted, format_submitted
 from node.cli.meter_tools import relay
@@ -27,10 +27,12 @@ from node.keystore import MeterSigningKey
 from node.meter_files.choosing import Choice, choose
 from node.meter_files.csv_file import read_csv
 from node.meter_files.detection import READERS, detect_format, read_meter_file
+from node.meter_files.instants import format_utc
 from node.meter_files.model import ChannelData, Event, Skipped, collect_channels
 from node.meter_files.opening import open_meter_file
 from node.meter_files.stretches import regroup, split_into_reports
 from node.meter_files.summary import summarise, summarise_events
+from node.meters.reports import NEVER, SigningMeter, Stand, advance_stand, make_stretch, read_stands
 
 INTERVALS_PER_TRANSACTION_MAX: Final = 20_000  # at nine bytes each: well below the largest transaction
 REPORTS_PER_TRANSACTION_MAX: Final = 500
@@ -51,14 +53,6 @@ def command() -> None:
 
 
 command.add_command(relay)
-
-
-@dataclass(frozen=True, slots=True)
-class _Channel:
-    """Where a meter's channel stands: the next sequence number and register reading."""
-
-    sequence: int
-    register_wh: int
 
 
 @command.command()
@@ -127,7 +121,9 @@ def submit(
         if one.direction is None:
             raise click.UsageError(f"Column {one.point} of {one.source}: say --direction, or choose with --column.")
     if not channels:
-        raise click.UsageError("These files have no interval to submit.")
+        raise click.UsageError("These files have no interval to submit. (Of telegrams, it takes two to make one.)")
+    channels.sort(key=lambda one: one.values[0].start_ms)
+    check_apart(channels)
     _submit_all(signing, channels, meter=meter, key=load_any_meter_key(meter_key))
 
 
@@ -152,12 +148,16 @@ def _read_files(
 def _submit_all(signing: Signing, channels: Sequence[ChannelData], *, meter: str, key: MeterSigningKey) -> None:
     sender, cosigners = signing.load_key(), signing.load_cosigners()
 
-    async def send(client: Client) -> list[dict[str, Json]]:
+    async def send(client: Client) -> tuple[list[ChannelData], list[dict[str, Json]]]:
         status: dict[str, Any] = await client.chain_status()
         known: dict[str, Any] = await client.call("meter_get", meter=meter)
-        reports = make_reports(channels, known, status["chain_id"], key)
+        fitted = fit_channels(channels, known)
+        for text in describe_left_out(channels, fitted):
+            note(signing, text)
+        reports = make_reports(fitted, known, status["chain_id"], key)
         if not reports:
-            raise click.UsageError("These files fill no interval of the meter.")
+            lengths = " and ".join(sorted({f"{one.interval_s} s" for one in fitted}))
+            raise click.UsageError(f"These files fill no interval of the meter, which has intervals of {lengths}.")
         done: list[dict[str, Json]] = []
         for batch in split_reports(reports):
             payload = SubmitReadings(tuple(batch))
@@ -176,51 +176,87 @@ def _submit_all(signing: Signing, channels: Sequence[ChannelData], *, meter: str
                     note(signing, f"{len(done)} transactions before this one are done")
                 raise
             done.append(describe_submitted(submitted))
-        return done
+        return fitted, done
 
-    transactions = signing.run(send)
-    rows = summarise(channels)
+    fitted, transactions = signing.run(send)
+    rows = summarise(fitted)
     shown = [format_submitted({**one, "events": []}) for one in transactions]
     document: dict[str, Json] = {"channels": cast(Json, rows), "transactions": cast(Json, transactions)}
     show(signing, document, "\n".join([format_table(rows), "", *shown]))
 
 
+def check_apart(channels: Sequence[ChannelData]) -> None:
+    """A meter has one channel a direction: two of the files' that overlap are not both its. Raises ``UsageError``.
+
+    ``channels`` are in order of time.
+    """
+    for direction in Channel:
+        for one, other in pairwise(one for one in channels if one.direction is direction):
+            start_ms = other.values[0].start_ms
+            if start_ms < one.values[-1].end_ms:
+                raise click.UsageError(
+                    f"{one.point} of {one.source} and {other.point} of {other.source} are both {direction} at "
+                    f"{format_utc(start_ms)}: choose with --point or --column, or --from and --until."
+                )
+
+
+def fit_channels(channels: Sequence[ChannelData], meter: dict[str, Any]) -> list[ChannelData]:
+    """The channels in intervals of the meter that ``meter_get`` describes."""
+    lengths_s = {spec["channel"]: spec["interval_s"] for spec in meter["channels"]}
+    for data in channels:
+        if data.direction not in lengths_s:
+            raise click.UsageError(
+                f"{data.point} of {data.source} is {data.direction}; the meter has only: {', '.join(lengths_s)}."
+            )
+    return [regroup(data, lengths_s[data.direction]) for data in channels]
+
+
+def describe_left_out(channels: Sequence[ChannelData], fitted: Sequence[ChannelData]) -> Iterator[str]:
+    """A line for each channel of which not all fills intervals of the meter."""
+    for one, fit in zip(channels, fitted, strict=True):
+        left_wh = sum(value.wh or 0 for value in one.values) - sum(value.wh or 0 for value in fit.values)
+        if left_wh:
+            yield f"left out of {one.source}: {one.point}: {left_wh} Wh that fill no interval of {fit.interval_s} s"
+
+
 def make_reports(
     channels: Sequence[ChannelData], meter: dict[str, Any], chain_id: str, key: MeterSigningKey
 ) -> list[Report]:
-    """Signed reports of these channels, going on from where ``meter_get`` says that the meter stands."""
-    stands = {
-        name: _Channel(record["sequence"] + 1, record["register_wh"]) if record else _Channel(1, 0)
-        for name, record in meter["last_accepted"].items()
-    }
-    lengths_s = {spec["channel"]: spec["interval_s"] for spec in meter["channels"]}
+    """Signed reports of fitted channels, going on from where ``meter_get`` says that the meter stands."""
+    stands = read_stands(meter)
+    lengths_s = {Channel(spec["channel"]): int(spec["interval_s"]) for spec in meter["channels"]}
+    signer = SigningMeter(chain_id, bytes.fromhex(meter["meter"]), lengths_s, key)
     reports = []
-    for data in sorted(channels, key=lambda one: one.values[0].start_ms):
-        assert data.direction is not None
-        name = data.direction.value
-        if name not in lengths_s:
-            raise click.UsageError(f"The meter has no channel {name}; it has: {', '.join(lengths_s)}.")
-        fitted = regroup(data, lengths_s[name])
-        stand = stands[name]
-        for stretch in split_into_reports(
-            fitted, intervals_max=INTERVALS_PER_REPORT_MAX, register_start_wh=stand.register_wh
-        ):
-            report = Report(
-                bytes.fromhex(meter["meter"]),
-                data.direction,
-                stand.sequence,
+    for data in channels:
+        direction = data.direction
+        assert direction is not None
+        counters = {register.time_ms: register.wh for register in data.registers}
+        stand = stands[direction]
+        for stretch in split_into_reports(data, intervals_max=INTERVALS_PER_REPORT_MAX):
+            start_wh = _compute_register_wh(stretch.start_ms, counters.get(stretch.start_ms), stand)
+            counted = make_stretch(
                 stretch.start_ms,
                 stretch.interval_s,
                 stretch.values_wh,
-                stretch.register_start_wh,
-                stretch.register_end_wh,
-                stretch.flag,
-                UNSIGNED,
+                register_start_wh=start_wh,
+                flag=stretch.flag,
             )
-            reports.append(sign_report(report, chain_id, key.sign))
-            stand = _Channel(stand.sequence + 1, stretch.register_end_wh)
-        stands[name] = stand
+            reports.append(signer.sign(direction, counted, sequence=stand.sequence + 1))
+            stand = advance_stand(stand, reports[-1])
+        stands[direction] = stand
     return reports
+
+
+def _compute_register_wh(start_ms: int, counter_wh: int | None, stand: Stand) -> int:
+    """The register at the start of a report: where the ledger has it, or the meter's own counter if the file has that.
+
+    The counter shows what went through in a gap. Where the ledger's register went another way, it goes on from there.
+    """
+    if counter_wh is None or start_ms == stand.end_ms:
+        return stand.register_wh
+    if stand == NEVER or start_ms < stand.end_ms:
+        return counter_wh
+    return max(counter_wh, stand.register_wh)
 
 
 def split_reports(reports: Sequence[Report]) -> list[list[Report]]:
