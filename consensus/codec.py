@@ -11,6 +11,7 @@ from typing import Final
 
 from consensus.messages import (
     VALID_ROUND_NONE,
+    Amnesia,
     BlockRequest,
     CommitCertificate,
     CommitSignature,
@@ -56,6 +57,7 @@ _VOTE_REQUEST: Final = 8
 _BLOCK_REQUEST: Final = 9
 _DUPLICATE_VOTE: Final = 10
 _DUPLICATE_PROPOSAL: Final = 11
+_AMNESIA: Final = 12
 
 
 def encode_message(message: Message) -> bytes:
@@ -96,6 +98,8 @@ def _to_plain(message: Message) -> Plain:
             return (_DUPLICATE_VOTE, _vote_to_plain(first), _vote_to_plain(second))
         case DuplicateProposal(one, other):
             return (_DUPLICATE_PROPOSAL, _proposal_to_plain(one), _proposal_to_plain(other))
+        case Amnesia(precommit, prevote):
+            return (_AMNESIA, _vote_to_plain(precommit), _vote_to_plain(prevote))
 
 
 def _vote_to_plain(signed: SignedVote) -> Plain:
@@ -219,6 +223,11 @@ def _read_duplicate_proposal(fields: tuple[Plain, ...]) -> DuplicateProposal:
     return DuplicateProposal(_read_proposal(_array(first, most=8)), _read_proposal(_array(second, most=8)))
 
 
+def _read_amnesia(fields: tuple[Plain, ...]) -> Amnesia:
+    _, first, second = _exactly(fields, 3)
+    return Amnesia(_read_vote(_array(first, most=7)), _read_vote(_array(second, most=7)))
+
+
 _READERS: Final[dict[int, Callable[[tuple[Plain, ...]], Message]]] = {
     _PROPOSAL: _read_proposal,
     _PREVOTE: _read_vote,
@@ -231,6 +240,7 @@ _READERS: Final[dict[int, Callable[[tuple[Plain, ...]], Message]]] = {
     _BLOCK_REQUEST: _read_block_request,
     _DUPLICATE_VOTE: _read_duplicate_vote,
     _DUPLICATE_PROPOSAL: _read_duplicate_proposal,
+    _AMNESIA: _read_amnesia,
 }
 
 

@@ -105,7 +105,7 @@ class ServeHeight:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFound:
-    """A validator signed two different payloads for one (height, round, type)."""
+    """A validator signed what no honest one does: two payloads for one (height, round, type), or against its lock."""
 
     evidence: Evidence
 

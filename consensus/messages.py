@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
+from ledger.authorities import (
+    STATEMENT_VERSION,
+    SignedChain,
+    compute_precommit_bytes,
+    compute_prevote_bytes,
+    compute_proposal_bytes,
+)
 from ledger.encoding import encode
 from ledger.primitives import Hash, Height, PublicKey, Signature, sha256
 
-PROTOCOL_VERSION: Final = 1
 VALID_ROUND_NONE: Final = -1  # a fresh proposal, or nothing locked
 
-_PROPOSAL_TAG: Final = b"wattprint/proposal/1\0"
-_PREVOTE_TAG: Final = b"wattprint/prevote/1\0"
-_PRECOMMIT_TAG: Final = b"wattprint/precommit/1\0"
 _CHAIN_TAG: Final = b"wattprint/chain/1\0"
 
 
@@ -45,7 +48,7 @@ class ChainContext:
 
     chain_id: str
     genesis_hash: Hash
-    protocol_version: int = PROTOCOL_VERSION
+    protocol_version: int = STATEMENT_VERSION
 
     def compute_hash(self) -> Hash:
         """One hash that names the chain; a commit certificate carries it so that a wrong chain can be told."""
@@ -211,9 +214,17 @@ class DuplicateProposal:
     second: SignedProposal
 
 
+@dataclass(frozen=True, slots=True)
+class Amnesia:
+    """Evidence: a validator precommitted a block, and later prevoted another without a polka that would allow it."""
+
+    first: SignedVote  # the precommit
+    second: SignedVote  # the prevote, of a later round
+
+
 Certificate: TypeAlias = PolkaCertificate | CommitCertificate | RoundCertificate
 Request: TypeAlias = VoteRequest | BlockRequest
-Evidence: TypeAlias = DuplicateVote | DuplicateProposal
+Evidence: TypeAlias = DuplicateVote | DuplicateProposal | Amnesia
 Message: TypeAlias = SignedProposal | SignedVote | Certificate | Status | Request | Evidence
 
 
@@ -224,16 +235,25 @@ def get_vote_kind(vote: Vote) -> VoteKind:
 
 def compute_signed_bytes(context: ChainContext, payload: Payload) -> bytes:
     """The bytes a validator signs for ``payload``: tag ‖ encode((chain id, genesis hash, version, fields…))."""
-    chain = (context.chain_id, context.genesis_hash, context.protocol_version)
+    chain = SignedChain(context.chain_id, context.genesis_hash, context.protocol_version)
+    height, round_, block_id = payload.height, payload.round, payload.block_id
     match payload:
         case Prevote():
-            fields = (payload.height, payload.round, payload.block_id, payload.valid_round)
-            return _PREVOTE_TAG + encode((*chain, *fields))
+            valid_round = payload.valid_round
+            return compute_prevote_bytes(
+                chain, height=height, round_=round_, block_id=block_id, valid_round=valid_round
+            )
         case Precommit():
-            return _PRECOMMIT_TAG + encode((*chain, payload.height, payload.round, payload.block_id))
+            return compute_precommit_bytes(chain, height=height, round_=round_, block_id=block_id)
         case Proposal():
-            tail = (payload.block_id, payload.valid_round, payload.time_ms)
-            return _PROPOSAL_TAG + encode((*chain, payload.height, payload.round, *tail))
+            return compute_proposal_bytes(
+                chain,
+                height=height,
+                round_=round_,
+                block_id=payload.block_id,
+                valid_round=payload.valid_round,
+                time_ms=payload.time_ms,
+            )
 
 
 def list_certificate_votes(certificate: Certificate) -> tuple[SignedVote, ...]:

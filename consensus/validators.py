@@ -7,13 +7,10 @@ Quorum = n − f with f = ⌊(n−1)/3⌋; the proposer is validators[(height + 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from consensus.codec import VALIDATORS_MAX
-from ledger.encoding import encode
-from ledger.primitives import Hash, Height, PublicKey, sha256
-
-_VALIDATORS_TAG: Final = b"wattprint/validators/1\0"
+from ledger.authorities import compute_quorum, compute_validators_hash
+from ledger.primitives import Hash, Height, PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +51,9 @@ class ValidatorSet:
 
     def compute_hash(self) -> Hash:
         """The hash of the set that stands in headers."""
-        return sha256(_VALIDATORS_TAG + encode([(member.public_key, member.moniker) for member in self.members]))
+        return compute_validators_hash((member.public_key, member.moniker) for member in self.members)
 
 
 def compute_faulty_max(count: int) -> int:
     """How many of ``count`` validators may be faulty: ⌊(n−1)/3⌋."""
     return (count - 1) // 3
-
-
-def compute_quorum(count: int) -> int:
-    """How many votes decide among ``count`` validators: n − f."""
-    return count - compute_faulty_max(count)

@@ -12,19 +12,23 @@ from typing import Final, TypeAlias
 
 from consensus.codec import STATUS_VOTES_MAX
 from consensus.messages import (
+    Amnesia,
     ChainContext,
     CommitCertificate,
     CommitSignature,
     DuplicateVote,
     PolkaCertificate,
     PolkaSignature,
+    Precommit,
     Prevote,
     SignedVote,
+    Vote,
     VoteKind,
     VoteSummary,
     get_vote_kind,
 )
 from consensus.validators import ValidatorSet
+from ledger.authorities import is_amnesia
 from ledger.primitives import Hash, Height
 
 ROUNDS_AHEAD_MAX: Final = 8  # votes of later rounds are kept for each sender's highest round only
@@ -74,14 +78,26 @@ def is_conflicting_vote_kept(tally: Tally, index: int, value: Value) -> bool:
     return tally.count_values_of(index) < FREE_VALUES_MAX or tally.voters_by_value.get(value, 0) != 0
 
 
+def is_lock_ignored(precommit: Vote, prevote: Vote) -> bool:
+    """Whether no honest node says both: the lock of the precommit forbids the prevote."""
+    if not isinstance(precommit, Precommit) or not isinstance(prevote, Prevote):
+        return False
+    if precommit.block_id is None or prevote.block_id in {None, precommit.block_id}:
+        return False
+    return is_amnesia(
+        precommit_round=precommit.round, prevote_round=prevote.round, prevote_valid_round=prevote.valid_round
+    )
+
+
 class VoteBook:
     """All votes of one height. Signatures are checked by the caller, before `add`; a vote in the book is verified."""
 
-    __slots__ = ("_far", "_highest_rounds", "_quorums", "_tallies", "evidence", "skip_round", "validators")
+    __slots__ = ("_far", "_highest_rounds", "_quorums", "_tallies", "amnesia", "evidence", "skip_round", "validators")
 
     def __init__(self, validators: ValidatorSet) -> None:
         self.validators = validators
         self.evidence: dict[tuple[int, int, VoteKind], DuplicateVote] = {}
+        self.amnesia: dict[int, Amnesia] = {}  # by sender; one is enough
         self.skip_round = -1  # the highest round that f + 1 distinct senders have reached
         self._tallies: dict[_Slot, Tally] = {}
         self._quorums: dict[_Slot, list[Value]] = {}
@@ -102,8 +118,8 @@ class VoteBook:
         far = self._far.get(index)
         return far is not None and far.votes.get(kind) == signed
 
-    def add(self, index: int, signed: SignedVote, *, current_round: int, tick: int) -> DuplicateVote | None:
-        """Count a verified vote. Returns evidence if it is the first to conflict in its round and kind."""
+    def add(self, index: int, signed: SignedVote, *, current_round: int, tick: int) -> DuplicateVote | Amnesia | None:
+        """Count a verified vote. Returns evidence if it is the first to conflict in its round and kind, or a lock."""
         vote = signed.vote
         kind = get_vote_kind(vote)
         self.note_round(index, vote.round)
@@ -127,7 +143,22 @@ class VoteBook:
             values = self._quorums.setdefault((vote.round, kind), [])
             if vote.block_id not in values:
                 values.append(vote.block_id)
-        return found
+        return found or self._find_amnesia(index, signed)
+
+    def _find_amnesia(self, index: int, signed: SignedVote) -> Amnesia | None:
+        """Whether a vote just counted and an earlier one of its sender prove that one of them ignores a lock."""
+        if index in self.amnesia or signed.vote.block_id is None:
+            return None
+        other_kind = VoteKind.PRECOMMIT if isinstance(signed.vote, Prevote) else VoteKind.PREVOTE
+        for (round_, kind), tally in self._tallies.items():
+            if kind is not other_kind or round_ == signed.vote.round or not tally.voters >> index & 1:
+                continue
+            for (sender, _), other in tally.votes.items():
+                pair = (other, signed) if kind is VoteKind.PRECOMMIT else (signed, other)
+                if sender == index and is_lock_ignored(pair[0].vote, pair[1].vote):
+                    self.amnesia[index] = Amnesia(*pair)
+                    return self.amnesia[index]
+        return None
 
     def _find_conflict(self, tally: Tally, index: int, signed: SignedVote) -> DuplicateVote | None:
         if not tally.voters >> index & 1:

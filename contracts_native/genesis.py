@@ -1,20 +1,26 @@
 """What the genesis document writes into the tables of the contracts.
 
-Owns the first participants and the first issuers of credits; everyone after them is registered by a transaction.
+Owns the first participants, the first issuers of credits, and what the rules of governance know from the start;
+everyone after them is registered by a transaction.
 """
 
 from __future__ import annotations
 
+from contracts_native import evidence
 from contracts_native.credits import ISSUERS, Issuer
 from contracts_native.participants import PARTICIPANTS, KycStatus, Participant, Role
 from ledger.errors import Malformed
-from ledger.genesis import GenesisDocument
+from ledger.genesis import GenesisDocument, compute_genesis_hash
 from ledger.primitives import compute_address
 from ledger.state import State
 
 
 def found(state: State, document: GenesisDocument) -> None:
-    """Write the genesis participants. Raises ``Malformed`` for an unknown role or a key named twice."""
+    """Write the genesis participants, and which chain this is.
+
+    Raises ``Malformed`` for an unknown role or a key named twice.
+    """
+    evidence.found(state, compute_genesis_hash(document))
     for member in document.participants:
         address = compute_address(member.public_key)
         if PARTICIPANTS.find(state, address) is not None:

@@ -10,15 +10,18 @@ import importlib
 import pkgutil
 from functools import cache
 from types import ModuleType
-from typing import cast
+from typing import Final, cast
 
 import contracts_native
-from contracts_native import genesis, participants
-from ledger.genesis import VALIDATORS
-from ledger.parameters import PARAMETERS
+from contracts_native import genesis, governance, participants
+from ledger.parameters import PARAMETER_HISTORY, PARAMETERS
 from ledger.receipt import Event
+from ledger.state import State
 from ledger.tables import Table
-from ledger.transaction import Payload, TransactionTable, make_table
+from ledger.transaction import Declaration, Payload, Transaction, TransactionTable, make_table
+from ledger.validators import PROTOCOL, VALIDATOR_HISTORY, VALIDATORS
+
+PROTOCOL_VERSION_MAX: Final = 1  # the highest version whose rules stand in this package
 
 
 @cache
@@ -32,9 +35,19 @@ def load_table() -> TransactionTable:
         payloads=[kind for kind in _find_types(modules, Payload) if "declaration" in vars(kind)],
         events=[kind for kind in _find_types(modules, Event) if "name" in vars(kind)],
         tables=_find_tables(modules),
-        authorise=participants.check_signers,
+        authorise=check_signers,
         found=genesis.found,
+        finish_block=governance.finish_block,
+        version_max=PROTOCOL_VERSION_MAX,
     )
+
+
+def check_signers(state: State, tx: Transaction, declaration: Declaration) -> None:
+    """Authorities sign with the keys that they vote with; everybody else is a participant. Raises ``Rejected``."""
+    if governance.is_for_authorities(declaration):
+        governance.check_signers(state, tx, declaration)
+    else:
+        participants.check_signers(state, tx, declaration)
 
 
 def _find_types(modules: list[ModuleType], base: type) -> list[type]:
@@ -47,6 +60,7 @@ def _find_types(modules: list[ModuleType], base: type) -> list[type]:
 
 
 def _find_tables(modules: list[ModuleType]) -> list[Table[object]]:
-    tables = [PARAMETERS, VALIDATORS, *(value for module in modules for value in vars(module).values())]
+    of_ledger = (PARAMETERS, PARAMETER_HISTORY, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
+    tables = [*of_ledger, *(value for module in modules for value in vars(module).values())]
     # A table is seen once for each module that imports it.
     return list({id(table): cast("Table[object]", table) for table in tables if isinstance(table, Table)}.values())

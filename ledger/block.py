@@ -18,7 +18,7 @@ from ledger.transaction import CHAIN_ID_BYTES_MAX, TRANSACTION_BYTES_MAX
 HEADER_TAG: Final = b"wattprint/header/1\0"
 BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024  # beyond any value that governance may choose
 BLOCK_TRANSACTIONS_MAX: Final = 50_000
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 1  # that a chain begins with; governance activates later ones by height
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,11 @@ def decode_stored_header(raw: bytes) -> Header:
 
 
 def check_header(header: Header, parent: Header) -> None:
-    """The rules between a header and its parent. Raises ``RuleViolated``."""
-    if header.version != parent.version:
+    """The rules between a header and its parent. Raises ``RuleViolated``.
+
+    Which version and which validators come next is the state's to say: ``execution.py`` compares those.
+    """
+    if header.version < parent.version:
         raise RuleViolated("block_version_wrong", header.version)
     if header.chain_id != parent.chain_id:
         raise RuleViolated("block_of_another_chain", header.chain_id)

@@ -12,7 +12,6 @@ from typing import Final
 
 from ledger.block import (
     BLOCK_BYTES_MAX,
-    PROTOCOL_VERSION,
     Block,
     Header,
     check_header,
@@ -29,12 +28,14 @@ from ledger.state_root import StateTree, StateUpdate
 from ledger.storage import TRANSACTION_IDS, Reader
 from ledger.transaction import (
     BlockContext,
+    BlockEnd,
     Transaction,
     TransactionTable,
     TxContext,
     check_signatures,
     decode_transaction,
 )
+from ledger.validators import VALIDATORS, get_protocol_version
 
 HEADER_BYTES_RESERVED: Final = 1_024
 HOT_VALUES_MAX: Final = 50_000  # decoded values kept from block to block; about 25 MB
@@ -99,7 +100,7 @@ def build_block(
     """
     state = chain.make_state()
     limits = get_parameters(state)
-    context = _make_context(chain.parent, time_ms)
+    context = make_block_context(chain, state, time_ms)
     room = min(limits.block_bytes_max, BLOCK_BYTES_MAX) - HEADER_BYTES_RESERVED
     taken: list[Transaction] = []
     receipts: list[Receipt] = []
@@ -121,11 +122,14 @@ def build_block(
         room -= size
         taken.append(tx)
         receipts.append(Receipt(tx.tx_id, events))
+    validators_hash = _finish_block(chain, state, context, proposer)
     raws = tuple(tx.raw for tx in taken)
     changes = state.compute_changes()
     update = chain.tree.prepare(changes)
     leaves = compute_event_leaves(receipts)
-    header = _make_header(chain.parent, context, proposer, raws, leaves, state_root=update.root)
+    header = _make_header(
+        chain.parent, context, proposer, raws, leaves, state_root=update.root, next_validators_hash=validators_hash
+    )
     block = Block(header, raws)
     executed = Executed(
         block,
@@ -154,7 +158,9 @@ def execute_block(
     limits = get_parameters(state)
     if len(body) > limits.block_bytes_max or len(block.transactions) > limits.block_transactions_max:
         raise RuleViolated("block_too_large", f"{len(body)} bytes, {len(block.transactions)} transactions")
-    context = _make_context(chain.parent, block.header.time_ms)
+    context = make_block_context(chain, state, block.header.time_ms)
+    if block.header.version != context.version:
+        raise RuleViolated("block_version_wrong", block.header.version)
     transactions = tuple(_get_checked(raw, chain.table, find_known) for raw in block.transactions)
     receipts: list[Receipt] = []
     seen: set[Hash] = set()
@@ -162,11 +168,18 @@ def execute_block(
         check_not_used(chain.reader, tx.tx_id, seen)
         seen.add(tx.tx_id)
         receipts.append(Receipt(tx.tx_id, execute_transaction(state, tx, chain.table, context, index=index)))
+    validators_hash = _finish_block(chain, state, context, block.header.proposer)
     changes = state.compute_changes()
     update = chain.tree.prepare(changes)
     leaves = compute_event_leaves(receipts)
     expected = _make_header(
-        chain.parent, context, block.header.proposer, block.transactions, leaves, state_root=update.root
+        chain.parent,
+        context,
+        block.header.proposer,
+        block.transactions,
+        leaves,
+        state_root=update.root,
+        next_validators_hash=validators_hash,
     )
     if block.header != expected:
         raise RuleViolated("block_roots_wrong", _name_difference(block.header, expected))
@@ -220,8 +233,23 @@ def check_not_used(reader: Reader, tx_id: Hash, seen: set[Hash]) -> None:
         raise NotAdmitted("transaction_already_committed", tx_id.hex())
 
 
-def _make_context(parent: Header, time_ms: int) -> BlockContext:
-    return BlockContext(parent.chain_id, parent.height + 1, time_ms, PROTOCOL_VERSION)
+def make_block_context(chain: Chain, state: State, time_ms: int) -> BlockContext:
+    """The block after the chain's head, as its rules see it. Raises ``RuleViolated`` if its rules are newer than ours.
+
+    Before the first transaction: ``state`` is then as the head left it.
+    """
+    version = get_protocol_version(state)
+    if version > chain.table.version_max:
+        raise RuleViolated("protocol_version_not_supported", f"{version}, this program knows {chain.table.version_max}")
+    return BlockContext(chain.parent.chain_id, chain.parent.height + 1, time_ms, version)
+
+
+def _finish_block(chain: Chain, state: State, context: BlockContext, proposer: PublicKey) -> Hash:
+    """Run the rule at the end of the block; returns the hash of the set that decides the next one."""
+    mark = state.savepoint()
+    chain.table.finish_block(state, BlockEnd(context, proposer, compute_block_id(chain.parent)))
+    assert not state.take_events(mark), "an event belongs to a transaction"
+    return VALIDATORS.get(state).compute_hash()
 
 
 def _make_header(
@@ -232,6 +260,7 @@ def _make_header(
     event_leaves: tuple[tuple[bytes, ...], ...],
     *,
     state_root: Hash,
+    next_validators_hash: Hash,
 ) -> Header:
     return Header(
         version=context.version,
@@ -245,7 +274,7 @@ def _make_header(
         events_root=compute_events_root(event_leaves),
         state_root=state_root,
         validators_hash=parent.next_validators_hash,
-        next_validators_hash=parent.next_validators_hash,
+        next_validators_hash=next_validators_hash,
     )
 
 

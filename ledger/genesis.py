@@ -13,19 +13,25 @@ from ledger.block import PROTOCOL_VERSION, Header, compute_transactions_root
 from ledger.encoding import encode
 from ledger.errors import Malformed
 from ledger.fields import Bounds, Json, Length, from_json, to_json, to_plain
-from ledger.parameters import PARAMETERS, Parameters
+from ledger.parameters import Parameters, set_parameters
 from ledger.primitives import ZERO_HASH, Hash, PublicKey, sha256
 from ledger.receipt import compute_events_root
 from ledger.state import State
 from ledger.storage import MemoryStore
-from ledger.tables import Table
 from ledger.transaction import CHAIN_ID_BYTES_MAX
+from ledger.validators import (
+    PROTOCOL,
+    VALIDATORS_MAX,
+    Member,
+    ProtocolVersion,
+    ValidatorRecord,
+    set_validators,
+)
 
 if TYPE_CHECKING:
     from ledger.transaction import TransactionTable
 
 GENESIS_TAG: Final = b"wattprint/genesis/1\0"
-VALIDATORS_MAX: Final = 100
 PARTICIPANTS_MAX: Final = 1_000
 LABEL = Annotated[str, Length(64)]
 
@@ -59,16 +65,6 @@ class GenesisDocument:
     parameters: Parameters
 
 
-@dataclass(frozen=True, slots=True)
-class ValidatorRecord:
-    """The authorities in force, as the state keeps them; in the order in which they propose."""
-
-    members: Annotated[tuple[GenesisValidator, ...], Length(VALIDATORS_MAX, 1)]
-
-
-VALIDATORS: Table[ValidatorRecord] = Table("va", ValidatorRecord, missing="validators_missing")
-
-
 def read_genesis(data: Json) -> GenesisDocument:
     """A genesis document from its JSON. Raises ``Malformed``."""
     document = from_json(GenesisDocument, data)
@@ -91,8 +87,10 @@ def compute_genesis_hash(document: GenesisDocument) -> Hash:
 def compute_genesis_changes(document: GenesisDocument, table: TransactionTable) -> dict[bytes, bytes | None]:
     """The first state, as changes to an empty one."""
     state = State(MemoryStore())
-    PARAMETERS.put(state, value=document.parameters)
-    VALIDATORS.put(state, value=ValidatorRecord(document.validators))
+    set_parameters(state, document.parameters, from_height=0)
+    members = tuple(Member(one.public_key, one.moniker) for one in document.validators)
+    set_validators(state, ValidatorRecord(members), from_height=0)
+    PROTOCOL.put(state, value=ProtocolVersion(PROTOCOL_VERSION))
     table.found(state, document)
     return state.compute_changes()
 

@@ -35,6 +35,20 @@ class Parameters:
 
 PARAMETERS: Table[Parameters] = Table("pp", Parameters, missing="parameters_missing", is_hot=True)
 
+PARAMETER_HISTORY: Table[Parameters] = Table("ph", Parameters, missing="parameters_missing")  # by height
+
+
+def set_parameters(state: State, parameters: Parameters, *, from_height: int) -> None:
+    """Let these be in force from a height on. Old ones stay, for those who ask what was in force."""
+    PARAMETERS.put(state, value=parameters)
+    PARAMETER_HISTORY.put(state, from_height, value=parameters)
+
+
+def find_parameters_at(state: State, height: int) -> Parameters | None:
+    """The parameters in force for the block of a height."""
+    found = PARAMETER_HISTORY.find_floor(state, height)
+    return None if found is None else found[1]
+
 
 def get_parameters(state: State) -> Parameters:
     """The parameters in force."""

@@ -78,6 +78,15 @@ def make_object_id(kind: str, *parts: bytes) -> bytes:
     return sha256(b"wattprint/id/1\0" + kind.encode() + b"\0" + encode(tuple(parts)))[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class BlockEnd:
+    """What the rule at the end of a block may see: the block, who proposed it, and the id of the one before."""
+
+    block: BlockContext
+    proposer: PublicKey
+    parent_id: Hash
+
+
 class Payload:
     """Base of every payload: a frozen dataclass declared with ``@transaction``; ``apply`` is its rule."""
 
@@ -116,14 +125,22 @@ class TransactionTable:
     """Every transaction and event there is, handed to the ledger by the node.
 
     ``authorise(state, transaction, declaration)`` refuses signers whose key is not in force or who lack a role;
-    ``found(state, document)`` writes what the genesis document says into the first state.
+    ``found(state, document)`` writes what the genesis document says into the first state;
+    ``finish_block(state, end)`` runs after a block's last transaction and emits nothing;
+    ``version_max`` is the highest protocol version whose rules these are.
     """
 
     payloads: Mapping[str, type[Payload]]
     events: Mapping[str, type[Event]]
     authorise: Callable[[State, Transaction, Declaration], None]
     found: Callable[[State, GenesisDocument], None]
+    finish_block: Callable[[State, BlockEnd], None]
     codecs: Mapping[str, Codec] = field(repr=False)
+    version_max: int
+
+
+def do_nothing_at_end(_state: State, _end: BlockEnd) -> None:
+    """The end of a block in a table that has no rule for it."""
 
 
 def make_table(
@@ -133,6 +150,8 @@ def make_table(
     tables: Iterable[Table[object]],
     authorise: Callable[[State, Transaction, Declaration], None],
     found: Callable[[State, GenesisDocument], None],
+    finish_block: Callable[[State, BlockEnd], None] = do_nothing_at_end,
+    version_max: int = 1,
 ) -> TransactionTable:
     """Put the table together; two payloads, events or tables under one name trip an assertion."""
     check_distinct(tables)
@@ -145,7 +164,7 @@ def make_table(
         assert one.name not in by_name, one
         by_name[one.name] = one
     codecs = {tag: get_codec(payload) for tag, payload in by_tag.items()}
-    return TransactionTable(by_tag, by_name, authorise, found, codecs)
+    return TransactionTable(by_tag, by_name, authorise, found, finish_block, codecs, version_max)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from consensus.messages import SignedProposal
+from consensus.round import is_fresh
 from consensus.validators import ValidatorSet
-from ledger.block import Block, compute_block_id, compute_transactions_root, decode_block
+from ledger.block import Block, compute_block_id, compute_transactions_root, decode_block, decode_stored_header
 from ledger.errors import Malformed, RuleViolated
 from ledger.execution import Chain, Dropped, Executed, build_block, execute_block
 from ledger.primitives import Hash, PublicKey
@@ -65,6 +67,16 @@ class Candidates:
             raise RuleViolated("block_id_wrong", executed.block_id.hex())
         self._executed[block_id] = executed
         return executed
+
+
+def check_proposer(signed: SignedProposal, body: bytes) -> None:
+    """Who proposes a fresh block is who its header says. Raises ``Malformed``.
+
+    Rules judge by headers who is there, so nobody may propose in the name of another. A block proposed again bears the
+    name of whoever proposed it first; it has had a polka, so this was checked then.
+    """
+    if is_fresh(signed.proposal) and decode_stored_header(body).proposer != signed.proposer:
+        raise Malformed("block_of_another_proposer", signed.proposal.block_id.hex())
 
 
 def check_body(block: Block, block_id: Hash, time_ms: int) -> None:

@@ -17,7 +17,7 @@ from ledger.encoding import decode, encode
 from ledger.errors import CorruptStore, Malformed, RuleViolated
 from ledger.execution import Executed
 from ledger.fields import from_plain, to_plain
-from ledger.genesis import VALIDATORS, GenesisDocument, compute_genesis_changes, make_genesis_header
+from ledger.genesis import GenesisDocument, compute_genesis_changes, make_genesis_header
 from ledger.primitives import Hash
 from ledger.receipt import Receipt, decode_receipt_at, decode_receipts, encode_receipts
 from ledger.state import State
@@ -37,6 +37,7 @@ from ledger.storage import (
     format_height,
 )
 from ledger.transaction import Transaction, TransactionTable, decode_transaction
+from ledger.validators import VALIDATORS, ValidatorRecord, find_validators_at
 
 HEAD_KEY: Final = META + b"head"
 GENESIS_KEY: Final = META + b"genesis"
@@ -264,7 +265,19 @@ def load_tree(reader: Reader) -> StateTree:
 
 def read_validators(reader: Reader) -> ValidatorSet:
     """The validators in force for the next height."""
-    record = VALIDATORS.get(State(reader))
+    return make_validator_set(VALIDATORS.get(State(reader)))
+
+
+def read_validators_at(reader: Reader, height: int) -> ValidatorSet:
+    """The validators that decide the block of a height, up to the next one."""
+    record = find_validators_at(State(reader), height)
+    if record is None:
+        raise CorruptStore(f"the validators of height {height} are missing")
+    return make_validator_set(record)
+
+
+def make_validator_set(record: ValidatorRecord) -> ValidatorSet:
+    """The set as consensus reads it."""
     return ValidatorSet(tuple(Validator(one.public_key, one.moniker) for one in record.members))
 
 

@@ -272,6 +272,18 @@ class Methods(ABC, Generic[A]):
             cursor=cursor,
         )
 
+    def governance_get(self, proposal: str) -> A:
+        """A proposal with its votes."""
+        return self.call("governance_get", proposal=proposal)
+
+    def governance_list(self, *, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> A:
+        """Proposals."""
+        return self.call("governance_list", status=status, limit=limit, cursor=cursor)
+
+    def governance_offences(self, *, limit: int | None = None, cursor: str | None = None) -> A:
+        """What was proven of validators."""
+        return self.call("governance_offences", limit=limit, cursor=cursor)
+
     def trace_source(
         self,
         *,

@@ -11,20 +11,10 @@ from typing import Final, assert_never
 
 from consensus import effects as orders
 from consensus import inputs as facts
-from consensus.codec import decode_message, encode_message
+from consensus.codec import encode_message
 from consensus.engine import Engine
 from consensus.journal import replay
-from consensus.messages import BlockRequest as BodyRequest
-from consensus.messages import (
-    ChainContext,
-    CommitCertificate,
-    PolkaCertificate,
-    RoundCertificate,
-    SignedProposal,
-    SignedVote,
-    Status,
-    VoteRequest,
-)
+from consensus.messages import ChainContext, CommitCertificate
 from consensus.parameters import ConsensusParameters
 from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
@@ -37,8 +27,9 @@ from ledger.primitives import Hash, Height, PublicKey
 from ledger.receipt import Event
 from ledger.storage import Reader
 from ledger.transaction import TransactionTable, check_signatures, decode_transaction
+from ledger.validators import get_protocol_version
 from node import chain_store
-from node.candidates import Candidates
+from node.candidates import Candidates, check_proposer
 from node.door import Door
 from node.effects import (
     Admission,
@@ -57,6 +48,7 @@ from node.effects import (
     SetTimeout,
     WriteBlock,
 )
+from node.evidence import EvidencePool
 from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
 from node.gossip import GossipBuffer, wrap_message
 from node.index import compute_index_changes
@@ -64,6 +56,7 @@ from node.inputs import (
     BlockWritten,
     BuildDue,
     CheckDue,
+    EvidenceDue,
     GossipDue,
     Input,
     MessageReceived,
@@ -79,6 +72,7 @@ from node.inputs import (
 from node.intake import Intake
 from node.mempool import Mempool
 from node.sync import QueuedBlock, Sync, check_certified, collect_blocks
+from node.translate import read_fact, read_proposal
 from p2p.messages import (
     BlockRequest,
     Blocks,
@@ -98,7 +92,7 @@ LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submission
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreConfig:
-    """What a core is born with; ``own_key`` and ``sign`` None for a node that only follows."""
+    """What a core is born with. With ``own_key`` and ``sign`` it votes at the heights where its key is in the set."""
 
     own_key: PublicKey | None
     sign: SignFunction | None
@@ -139,6 +133,7 @@ class Core:
         self._sync = Sync()
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
+        self._evidence = EvidencePool()
         self.intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
@@ -198,7 +193,7 @@ class Core:
         self._now_ms = now_ms
         match input_:
             case Started():
-                if not self._awaits_peer:
+                if self._is_version_known() and not self._awaits_peer:
                     self._start_height()
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
@@ -222,6 +217,8 @@ class Core:
                 self._check(order)
             case TransactionsDue():
                 self._admit_from_peers()
+            case EvidenceDue():
+                self._submit_evidence()
             case SyncedBlockDue():
                 self._execute_synced_block()
             case _:
@@ -247,6 +244,10 @@ class Core:
         self._announce_work()
         if self.intake:
             self._emit(Feed(TransactionsDue()))
+
+    def _submit_evidence(self) -> None:
+        for raw in self._evidence.list_due(self._chain, self.mempool, self._config.own_key, self._config.sign):
+            self._admit_at_door(raw)
 
     def _announce_work(self) -> None:
         if not self._is_work_announced and len(self.mempool):
@@ -295,29 +296,16 @@ class Core:
 
     def _on_consensus_message(self, peer: PublicKey, body: bytes) -> None:
         try:
-            message = decode_message(body)
+            fact = read_fact(peer, body, self._now_ms)
         except Malformed as error:
             self._emit(Blame(peer, error.reason, error.item))
-            return
-        now_ms = self._now_ms
-        match message:
-            case SignedVote():
-                self._tell_engine(facts.VoteReceived(message, now_ms), peer)
-            case PolkaCertificate() | CommitCertificate() | RoundCertificate():
-                self._tell_engine(facts.CertificateReceived(message, now_ms), peer)
-            case Status():
-                self._tell_engine(facts.StatusReceived(peer, message, now_ms), peer)
-            case VoteRequest() | BodyRequest():
-                self._tell_engine(facts.RequestReceived(peer, message, now_ms), peer)
-            case _:
-                self._emit(Blame(peer, "message_not_expected", type(message).__name__))
+        else:
+            self._tell_engine(fact, peer)
 
     def _on_proposal(self, peer: PublicKey, message: ProposalMessage) -> None:
         try:
-            proposal = decode_message(message.proposal)
-            polka = decode_message(message.polka) if message.polka else None
-            if not isinstance(proposal, SignedProposal) or not isinstance(polka, PolkaCertificate | None):
-                raise Malformed("message_not_expected", "a proposal and perhaps a polka")
+            proposal, polka = read_proposal(message)
+            check_proposer(proposal, message.block_body)
             if proposal.proposal.height == self.header.height + 1:
                 self._candidates.remember(proposal.proposal.block_id, message.block_body, proposal.proposal.time_ms)
         except Rejected as error:
@@ -329,6 +317,7 @@ class Core:
         for raw in self.mempool.take_due_for_gossip(self._now_ms):
             self._collect_gossip(raw)
         self._ask_for_blocks()
+        self._submit_evidence()
         self._tell_engine(facts.GossipTick(self._now_ms))
 
     # — consensus —
@@ -369,6 +358,8 @@ class Core:
                     self._emit(Send(target, Blocks(collect_blocks(self._reader, height, 1))))
             case orders.EvidenceFound(evidence):
                 self._emit(EvidenceNoted(evidence))
+                self._evidence.add(evidence)
+                self._emit(Feed(EvidenceDue()))
             case orders.Halt(height, block_id):
                 self._halt("quorum_committed_an_invalid_block", f"{block_id.hex()} at height {height}")
             case orders.Refused(reason, item):
@@ -434,6 +425,8 @@ class Core:
         self._emit(Committed(executed, certificate))
         if expired:
             self._emit(Dropped(tuple(expired)))
+        if not self._is_version_known():
+            return
         if self._sync.queue:
             # The engine's journal is reset at each height it is told: while blocks pour in, it is told only the last.
             self._is_engine_behind = True
@@ -486,6 +479,13 @@ class Core:
             return True
         self._write(executed, certificate)
         return True
+
+    def _is_version_known(self) -> bool:
+        """Whether this program has the rules of the next block; a node that lacks them stops."""
+        version, known = get_protocol_version(self._chain.make_state()), self._table.version_max
+        if version > known:
+            self._halt("protocol_version_not_supported", f"{version}, this program knows versions up to {known}")
+        return not self._is_halted
 
     def _halt(self, reason: str, item: str) -> None:
         self._is_halted = True

@@ -7,7 +7,7 @@ block would give later; it promises nothing, since a block may order things diff
 from __future__ import annotations
 
 from ledger.errors import NotAdmitted, Rejected
-from ledger.execution import Chain, check_not_used, check_window, execute_transaction
+from ledger.execution import Chain, check_not_used, check_window, execute_transaction, make_block_context
 from ledger.parameters import get_parameters
 from ledger.primitives import Hash, PublicKey
 from ledger.receipt import Event
@@ -155,5 +155,4 @@ class Door:
         return execute_transaction(state, tx, self._chain.table, context, index=len(self._applied))
 
     def _make_context(self, now_ms: int) -> BlockContext:
-        parent = self._chain.parent
-        return BlockContext(parent.chain_id, parent.height + 1, max(now_ms, parent.time_ms + 1), parent.version)
+        return make_block_context(self._chain, self._chain.make_state(), max(now_ms, self._chain.parent.time_ms + 1))

@@ -114,7 +114,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceNoted:
-    """A validator signed two different things for one step."""
+    """A validator signed what no honest one does."""
 
     evidence: Evidence
 

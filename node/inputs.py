@@ -97,6 +97,11 @@ class TransactionsDue:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceDue:
+    """Submit the evidence that was found."""
+
+
+@dataclass(frozen=True, slots=True)
 class SyncedBlockDue:
     """Execute the next queued block of the catch-up now."""
 
@@ -114,5 +119,6 @@ Input: TypeAlias = (
     | BuildDue
     | CheckDue
     | TransactionsDue
+    | EvidenceDue
     | SyncedBlockDue
 )

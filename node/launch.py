@@ -224,10 +224,9 @@ def make_runtime(node: OpenNode, upkeep: Upkeep | None = None) -> Runtime:
     config, core = node.config, node.core
     upkeep = replace(upkeep or Upkeep(), snapshot_path=config.chain_directory / SNAPSHOT_NAME)
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
-    founders = frozenset(one.public_key for one in node.document.validators)
 
     def list_allowed() -> frozenset[PublicKey]:
-        return allowed | founders | {member.public_key for member in core.validators.members}
+        return allowed | {member.public_key for member in core.validators.members}
 
     return Runtime(
         NodeParts(

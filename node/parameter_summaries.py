@@ -35,6 +35,7 @@ PARAMETER_SUMMARIES: Final[Mapping[str, str]] = {
     "owner": "Address of an owner, wp1….",
     "participant": "Address of a participant, wp1….",
     "reader": "Address of whoever has the key of the latest version, wp1….",
+    "proposal": "Id of a proposal, hex.",
     "redemption": "Id of a redemption, hex.",
     "role": "Only participants with this role.",
     "site": "Id of a site, hex.",

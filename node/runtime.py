@@ -302,6 +302,9 @@ class Runtime:
             for future in self._waiters.pop(receipt.tx_id, ()):
                 if not future.done():
                     future.set_result(Outcome(receipt.tx_id, None, header.height, index, receipt.events))
+        if header.next_validators_hash != header.validators_hash:
+            _log.info("validators change", height=header.height + 1, validators=len(self._core.validators))
+            self._network.recheck_allowed()
         if self._subscribers:
             events = tuple(receipt.events for receipt in executed.receipts)
             block = CommittedBlock(header.height, executed.block_id, header.time_ms, executed.transactions, events)

@@ -15,7 +15,7 @@ from ledger.block import Block, compute_block_id, compute_transactions_root, dec
 from ledger.encoding import Plain, decode, encode
 from ledger.errors import Malformed, RuleViolated
 from ledger.fields import to_plain
-from ledger.genesis import VALIDATORS, GenesisDocument, GenesisValidator, ValidatorRecord
+from ledger.genesis import GenesisDocument
 from ledger.merkle import compute_root
 from ledger.parameters import PARAMETERS, get_parameters
 from ledger.primitives import Hash
@@ -35,6 +35,7 @@ from ledger.storage import (
     format_height,
 )
 from ledger.transaction import compute_tx_id
+from ledger.validators import VALIDATORS, Member, ValidatorRecord
 from node import chain_store
 from node.snapshots import (
     KEYS_PER_TURN,
@@ -267,7 +268,7 @@ class _RecordReader:
 
 
 def _encode_set(validators: ValidatorSet) -> bytes:
-    members = tuple(GenesisValidator(one.public_key, one.moniker) for one in validators.members)
+    members = tuple(Member(one.public_key, one.moniker) for one in validators.members)
     return encode(to_plain(ValidatorRecord(members)))
 
 

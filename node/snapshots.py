@@ -33,7 +33,7 @@ from ledger.block import Header, compute_block_id
 from ledger.encoding import DECODE_BYTES_MAX, Plain, decode, encode
 from ledger.errors import CorruptStore, Malformed, RuleViolated
 from ledger.fields import from_plain, to_plain
-from ledger.genesis import GenesisDocument, ValidatorRecord, compute_genesis_hash
+from ledger.genesis import GenesisDocument, compute_genesis_hash
 from ledger.parameters import get_parameters
 from ledger.primitives import HASH_BYTES, Hash, sha256
 from ledger.state import State
@@ -45,6 +45,7 @@ from ledger.storage import (
     compute_prefix_end,
     format_height,
 )
+from ledger.validators import ValidatorRecord
 from node import chain_store
 
 FORMAT: Final = "wattprint-snapshot-1"

@@ -28,7 +28,7 @@ MAY_IMPORT: Final = {
     "p2p": frozenset({"consensus", "ledger"}),
     "node": frozenset({"p2p", "consensus", "contracts_native", "ledger"}),
 }
-CONSENSUS_MAY_USE: Final = frozenset({"ledger.primitives", "ledger.encoding", "ledger.errors"})
+CONSENSUS_MAY_USE: Final = frozenset({"ledger.primitives", "ledger.encoding", "ledger.errors", "ledger.authorities"})
 
 # participants ← sites ← meters ← lots ← batteries ← readings ← matching ← claims; credits ← bills ← escrow;
 # lots, credits ← offers; claims ← storage; claims, offers ← corrections.

@@ -18,7 +18,7 @@ from contracts_native.readings import CORRECTIONS, REPORTS, ReportRecord, Submit
 from contracts_native.sites import get_site
 from ledger.errors import RuleViolated
 from ledger.fields import Json
-from ledger.genesis import compute_genesis_hash
+from ledger.genesis import GenesisValidator, compute_genesis_hash
 from ledger.parameters import get_parameters
 from ledger.primitives import ZERO_HASH, Address, Hash, MeterKey, Signature, is_valid_meter_signature
 from ledger.state_root import StateTree
@@ -27,6 +27,7 @@ from node import chain_store
 from node.certificates.format import (
     FORMAT,
     LOTS_MAX,
+    VALIDATOR_CHANGES_MAX,
     VERSION,
     Certificate,
     ChainPart,
@@ -40,6 +41,7 @@ from node.certificates.format import (
     SignaturePart,
     SitePart,
     StatePart,
+    ValidatorChange,
     compute_id,
     write_certificate,
 )
@@ -69,7 +71,7 @@ def issue_claim(view: View, claim_id: bytes) -> dict[str, Json]:
 def issue_holding(view: View, holder: Address, slices: Sequence[SliceRef]) -> dict[str, Json]:
     """The certificate of whole slices that a participant holds, in the order of their lots.
 
-    Raises ``RuleViolated`` (``block_not_final``: nothing was committed yet; ``validator_history_not_kept``).
+    Raises ``RuleViolated`` (``block_not_final``: nothing was committed yet; ``too_much_to_certify``).
     """
     draft = _make_draft(view, slices, people={holder}, meters=())
     holding = HoldingPart(holder, tuple(slices))
@@ -88,9 +90,6 @@ def _make_draft(
     sites = sorted({meter.site for meter in known.values()})
     header = chain_store.get_header(view.reader, chain_store.read_head_height(view.reader))
     genesis = chain_store.read_genesis_document(view.reader)
-    genesis_header = chain_store.get_header(view.reader, 0)
-    if header.validators_hash != genesis_header.validators_hash:
-        raise RuleViolated("validator_history_not_kept", f"the validators of height {header.height} are others")
     return Certificate(
         format=FORMAT,
         version=VERSION,
@@ -108,8 +107,23 @@ def _make_draft(
         state=_NO_PROOF,
         header=header,
         commit=_make_commit(view, header.height),
-        validator_changes=(),
+        validator_changes=_list_validator_changes(view, header.height),
     )
+
+
+def _list_validator_changes(view: View, head: int) -> tuple[ValidatorChange, ...]:
+    """The chain of trust from the genesis set to the one that decided the head."""
+    heights = [height for height in chain_store.list_handovers(view.reader) if height < head]
+    if len(heights) > VALIDATOR_CHANGES_MAX:
+        raise RuleViolated("too_much_to_certify", f"more than {VALIDATOR_CHANGES_MAX} changes of validators")
+    return tuple(_make_validator_change(view, height) for height in heights)
+
+
+def _make_validator_change(view: View, height: int) -> ValidatorChange:
+    header = chain_store.get_header(view.reader, height)
+    members = chain_store.get_validator_set(view.reader, header.next_validators_hash).members
+    named = tuple(GenesisValidator(one.public_key, one.moniker) for one in members)
+    return ValidatorChange(header, _make_commit(view, height), named)
 
 
 def _seal(view: View, draft: Certificate) -> dict[str, Json]:

@@ -30,7 +30,7 @@ def certificate_get(
     """The certificate of provenance of a claim, or of what a holder has of lots that start in a period.
 
     It is as of the last block. Raises ``NotFound``, or ``Rejected`` (``claim_not_in_force``, ``nothing_to_certify``,
-    ``too_much_to_certify``, ``block_not_final``, ``validator_history_not_kept``).
+    ``too_much_to_certify``, ``block_not_final``).
     """
     if (claim is None) == (holder is None):
         raise Malformed("parameters_conflict", "give claim or holder")

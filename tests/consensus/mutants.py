@@ -17,6 +17,7 @@ from consensus.effects import Effect, Persist
 from consensus.height import HeightRun
 from consensus.journal import JournalState
 from consensus.messages import (
+    Amnesia,
     DuplicateVote,
     PolkaCertificate,
     Proposal,
@@ -132,7 +133,7 @@ class CarelessVoteBook(VoteBook):
         super().__init__(validators)
         self._arrived: Counter[tuple[int, VoteKind, Value]] = Counter()
 
-    def add(self, index: int, signed: SignedVote, *, current_round: int, tick: int) -> DuplicateVote | None:
+    def add(self, index: int, signed: SignedVote, *, current_round: int, tick: int) -> DuplicateVote | Amnesia | None:
         found = super().add(index, signed, current_round=current_round, tick=tick)
         round_, kind, value = signed.vote.round, get_vote_kind(signed.vote), signed.vote.block_id
         self._arrived[round_, kind, value] += 1

@@ -9,6 +9,7 @@ import pytest
 
 from consensus.codec import MESSAGE_BYTES_MAX, STATUS_VOTES_MAX, decode_message, encode_message
 from consensus.messages import (
+    Amnesia,
     BlockRequest,
     ChainContext,
     CommitCertificate,
@@ -56,6 +57,7 @@ MESSAGES: Final[tuple[Message, ...]] = (
     BlockRequest(HEIGHT, 2, None),
     BlockRequest(HEIGHT, 2, ID),
     DuplicateVote(NIL, KEYS[1].vote(Precommit(HEIGHT, 2, ID))),
+    Amnesia(KEYS[1].vote(Precommit(HEIGHT, 2, ID)), NIL),
     DuplicateProposal(PROPOSAL, OTHER),
 )
 

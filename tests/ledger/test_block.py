@@ -116,7 +116,7 @@ def test_a_header_that_follows_its_parent_passes() -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (replace(HEADER, version=PROTOCOL_VERSION + 1), "block_version_wrong"),
+        (replace(HEADER, version=PROTOCOL_VERSION - 1), "block_version_wrong"),
         (replace(HEADER, chain_id="toy-2"), "block_of_another_chain"),
         (replace(HEADER, height=4), "block_height_wrong"),
         (replace(HEADER, height=6), "block_height_wrong"),

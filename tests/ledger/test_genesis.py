@@ -12,8 +12,6 @@ from ledger.errors import Malformed
 from ledger.fields import Json
 from ledger.genesis import (
     PARTICIPANTS_MAX,
-    VALIDATORS,
-    VALIDATORS_MAX,
     GenesisDocument,
     GenesisParticipant,
     GenesisValidator,
@@ -27,6 +25,7 @@ from ledger.parameters import Parameters, get_parameters
 from ledger.primitives import ZERO_HASH, Hash
 from ledger.state import State
 from ledger.storage import MemoryStore
+from ledger.validators import VALIDATORS, VALIDATORS_MAX
 from tests.ledger.toy import ALICE, BOB, PROPOSER, STRANGER, TABLE, WATCHER, ToyChain, make_document
 
 Edit = Callable[[dict[str, Json]], object]

@@ -20,15 +20,14 @@ from ledger.errors import RuleViolated
 from ledger.execution import Chain, Dropped, Executed, build_block
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import (
-    VALIDATORS,
     GenesisDocument,
     GenesisParticipant,
     GenesisValidator,
     compute_genesis_changes,
     make_genesis_header,
 )
-from ledger.parameters import PARAMETERS, Parameters
-from ledger.primitives import ZERO_HASH, Address, PublicKey, Signature, compute_address
+from ledger.parameters import PARAMETER_HISTORY, PARAMETERS, Parameters
+from ledger.primitives import Address, PublicKey, Signature, compute_address
 from ledger.receipt import Event, event
 from ledger.state import State
 from ledger.state_root import StateTree
@@ -47,6 +46,7 @@ from ledger.transaction import (
     sign_transaction,
     transaction,
 )
+from ledger.validators import PROTOCOL, VALIDATOR_HISTORY, VALIDATORS
 
 CHAIN_ID = "toy-1"
 START_MS = 1_700_000_000_000
@@ -115,15 +115,16 @@ class Watch(Payload):
 @transaction("toy.later", roles=ANYONE, since_version=2)
 @dataclass(frozen=True, slots=True)
 class Later(Payload):
-    """Not active in this protocol version."""
+    """Active from protocol version 2 on."""
 
     def apply(self, state: State, tx: TxContext) -> None:
-        raise AssertionError(f"{self} applied on {state} by {tx}")
+        state.emit(Noted("later", tx.block.version))
 
 
 def make_toy_table() -> TransactionTable:
     """The table of the toy transactions."""
-    tables = [cast("Table[object]", table) for table in (NOTES, PARTICIPANTS, PARAMETERS, VALIDATORS)]
+    known = (NOTES, PARTICIPANTS, PARAMETERS, PARAMETER_HISTORY, VALIDATORS, VALIDATOR_HISTORY, PROTOCOL)
+    tables = [cast("Table[object]", table) for table in known]
     payloads: list[type[Payload]] = [WriteNote, Spoil, Watch, Later]
     return make_table(payloads=payloads, events=[Noted], tables=tables, authorise=check_signers, found=found)
 
@@ -195,24 +196,26 @@ def read_tx(raw: bytes) -> Transaction:
 class ToyChain:
     """A store, a tree and the last header: one node without consensus."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, table: TransactionTable = TABLE) -> None:
+        self.table = table
         self.store = MemoryStore()
         self._buckets: dict[bytes, bytes] = {}
         self.tree = StateTree.load([], self)
         document = make_document(parameters)
-        changes = compute_genesis_changes(document, TABLE)
+        changes = compute_genesis_changes(document, table)
         update = self.tree.prepare(changes)
         self._write_buckets(update.bucket_writes)
         self.tree.apply(update)
         self.store.write(changes)
-        self.parent: Header = make_genesis_header(document, state_root=update.root, validators_hash=ZERO_HASH)
+        validators_hash = VALIDATORS.get(self.state).compute_hash()
+        self.parent: Header = make_genesis_header(document, state_root=update.root, validators_hash=validators_hash)
 
     def get_bucket(self, path: bytes) -> bytes | None:
         return self._buckets.get(path)
 
     @property
     def chain(self) -> Chain:
-        return Chain(self.store, self.tree, self.parent, TABLE)
+        return Chain(self.store, self.tree, self.parent, self.table)
 
     @property
     def state(self) -> State:

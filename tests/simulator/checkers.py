@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from consensus.messages import Precommit, Prevote, SignedProposal, SignedVote
 from contracts_native.credits import BALANCES, SUPPLY
-from ledger.primitives import Hash
+from contracts_native.evidence import OFFENCES
+from ledger.primitives import PUBLIC_KEY_BYTES, Hash, PublicKey
 from ledger.state import State
 from node import chain_store
 from tests.simulator.cluster import Cluster
@@ -24,6 +25,7 @@ def check_all(cluster: Cluster) -> None:
     check_uniqueness(cluster)
     check_nothing_signed_twice(cluster)
     check_no_honest_node_is_blamed(cluster)
+    check_offences(cluster, guilty=set())
 
 
 def check_agreement(cluster: Cluster) -> None:
@@ -83,6 +85,14 @@ def check_nothing_signed_twice(cluster: Cluster) -> None:
         first = seen.setdefault(slot, payload)
         _require(cluster, first == payload, f"signed twice: {first} and {payload}")
     _require(cluster, not cluster.observed.evidence, f"evidence against honest nodes: {cluster.observed.evidence}")
+
+
+def check_offences(cluster: Cluster, *, guilty: set[int]) -> None:
+    """What stands on chain as an offence names the guilty and nobody else."""
+    for node in cluster.nodes:
+        keys = [key[len(OFFENCES.prefix) :][:PUBLIC_KEY_BYTES] for key, _ in OFFENCES.scan(State(node.store))]
+        named = {cluster.find_number(PublicKey(key)) for key in keys}
+        _require(cluster, named <= guilty, f"node {node.number} has offences of {named} on record")
 
 
 def check_no_honest_node_is_blamed(cluster: Cluster) -> None:

@@ -88,6 +88,7 @@ class Node:
         self.store = store
         self.frames: list[bytes] = []
         self.core: Core | None = None
+        self.table = load_table()  # the rules of the program that this node runs
         self.life = 0  # counts starts: timers of an earlier life are void
         self.admissions: list[Admission] = []
         self._cluster = cluster
@@ -96,7 +97,7 @@ class Node:
         """Start, or restart from disk."""
         assert self.core is None
         config = CoreConfig(own_key=self.key.public_key, sign=self.key.sign, consensus=PARAMETERS)
-        self.core = Core(config, self.store, load_table(), journal_frames=list(self.frames))
+        self.core = Core(config, self.store, self.table, journal_frames=list(self.frames))
         self.life += 1
         self.tell(Started())
         self.tick()
@@ -185,7 +186,8 @@ class Node:
 class Cluster:
     """N nodes, one seed. The default faults are mild; ``faults`` and the partition may be changed at any time."""
 
-    def __init__(self, validators: int = 4, seed: int = 0) -> None:
+    def __init__(self, validators: int = 4, seed: int = 0, *, followers: int = 0) -> None:
+        """Genesis names the first ``validators`` nodes; the ``followers`` after them may be voted in."""
         self.seed = seed
         self.random = Random(seed)
         self.timeline = Timeline(START_MS + 1_000)
@@ -193,13 +195,15 @@ class Cluster:
         self.observed = Observed()
         self.power_cut_permille = 0
         self.down_ms_most = 2_000
-        self.clock_offsets_ms = [0] * validators
+        self.clock_offsets_ms = [0] * (validators + followers)
         self.accounts = [make_key(f"account {i}") for i in range(ACCOUNTS)]
         self.genesis = self._make_genesis(validators)
         self._salt = 0
         batch = chain_store.compute_genesis_batch(self.genesis, load_table())
         items = [(key, value) for key, value in batch.items() if value is not None]
-        self.nodes = [Node(self, i, make_key(f"validator {i}"), MemoryStore(items)) for i in range(validators)]
+        self.nodes = [
+            Node(self, i, make_key(f"validator {i}"), MemoryStore(items)) for i in range(validators + followers)
+        ]
         self._numbers = {node.key.public_key: node.number for node in self.nodes}
         for node in self.nodes:
             node.start()

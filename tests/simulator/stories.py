@@ -20,7 +20,7 @@ def run_seed(seed: int, *, validators: int = 4) -> Cluster:
     random = cluster.random
     cluster.clock_offsets_ms = [random.randint(-400, 400) for _ in cluster.nodes]
     for _ in range(STORM_STEPS):
-        _change_weather(cluster)
+        change_weather(cluster)
         for _ in range(random.randint(0, 3)):
             cluster.submit_something()
         cluster.run_for(random.randint(1, 2 * STEP_MS))
@@ -31,7 +31,8 @@ def run_seed(seed: int, *, validators: int = 4) -> Cluster:
     return cluster
 
 
-def _change_weather(cluster: Cluster) -> None:
+def change_weather(cluster: Cluster) -> None:
+    """Another network and other chances of power cuts, from now on."""
     random = cluster.random
     faults = cluster.faults
     faults.drop_permille = random.choice((0, 0, 50, 300))
