@@ -89,11 +89,12 @@ def format_table(rows: Sequence[Row]) -> str:
     if not rows:
         return "nothing"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in list_columns(rows):
+    names = list_columns(rows)
+    for name in names:
         is_number = all(type(row.get(name)) is int for row in rows) and not _is_time(name, rows[0].get(name))
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_plain(format_value(name, row.get(name))) for name in list_columns(rows)))
+        table.add_row(*(_plain(format_value(name, row.get(name))) for name in names))
     is_screen = sys.stdout.isatty()
     console = Console(
         file=io.StringIO(), width=None if is_screen else WIDTH_IN_PIPE, color_system=None, emoji=False, markup=False

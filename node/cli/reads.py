@@ -13,7 +13,7 @@ import click
 
 from ledger.fields import Json
 from node.cli.options import JSON_OPTION, NODE_OPTION, Connected, make_options, take_connected
-from node.cli.output import Row, format_csv, format_document, note, show
+from node.cli.output import Row, format_csv, note, show
 from node.cli.values import FieldType
 from node.client import Answer, Client
 from node.methods import Method, Parameter
@@ -85,7 +85,7 @@ def ask(
             raise click.UsageError("This answer has no list; --csv does not apply.")
         click.echo(format_csv(rows), nl=False)
         return
-    show(connected, answer, format_document(answer))
+    show(connected, answer)
     if isinstance(answer, dict) and answer.get("next_cursor"):
         note(connected, "there is more: --all, or --cursor with next_cursor")
 
