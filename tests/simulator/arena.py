@@ -83,6 +83,8 @@ class Arena:
         self.has_slow_links = any(isinstance(move, Slow) for move in scenario.moves)
         self._watchers: dict[str, list[Watcher]] = {name: [] for name in HOOKS}
         self.copies = self._build_copies()
+        for copy in self.copies:
+            copy.others = frozenset(other.number for other in self.copies if other is not copy)
         self.undecided = scenario.heights * sum(copy.is_honest for copy in self.copies)
         self.by_number = {copy.number: copy for copy in self.copies}
         self.puppets = PuppetMaster(self)
@@ -226,8 +228,9 @@ class Arena:
         for watcher in self._watchers["on_handled"]:
             watcher.on_handled(copy)
         state = copy.state
-        is_first_height = state.height == self.scenario.first_height and state.step is not Step.NEW_HEIGHT
-        if copy.is_honest and is_first_height and state.round > self.highest_round:
+        if state.round <= self.highest_round or state.step is Step.NEW_HEIGHT:
+            return
+        if copy.is_honest and state.height == self.scenario.first_height:
             self.highest_round = state.round
             self.puppets.play_round(state.round)
 
@@ -247,8 +250,7 @@ class Arena:
     def _perform(self, copy: Copy, effect: Effect) -> None:
         match effect:
             case Broadcast(message, body, polka):
-                others = frozenset(other.number for other in self.copies if other is not copy)
-                self._send(copy, Parcel(others, message, body, polka))
+                self._send(copy, Parcel(copy.others, message, body, polka))
             case SendTo(peer, message, body, polka):
                 to = frozenset(other.number for other in self.copies if other.key == peer and other is not copy)
                 self._send(copy, Parcel(to, message, body, polka))
@@ -354,12 +356,13 @@ class Arena:
     def carry(self, number: int, index: int, parcel: Parcel) -> None:
         """Put a parcel on the network; ``number`` sends it, for validator ``index``."""
         self._note_said(index, parcel)
-        message = parcel.message
+        lost = () if self.is_healed or self._weather is not None else self._list_lost(parcel.message)
         for receiver in parcel.to:
-            copies = self._count_arrivals(number, receiver, message)
-            for _ in range(copies):
-                delay_ms = self._compute_delay(number, receiver)
-                self.plan(delay_ms, partial(self._arrive, index, self.by_number[receiver], parcel))
+            if any((number, receiver) in links for links in lost):
+                continue
+            copy = self.by_number[receiver]
+            for _ in range(self._count_arrivals(number, receiver)):
+                self.plan(self._compute_delay(number, receiver), partial(self._arrive, index, copy, parcel))
 
     def _note_said(self, index: int, parcel: Parcel) -> None:
         message = parcel.message
@@ -373,21 +376,22 @@ class Arena:
             if blocks.setdefault(proposal.round, proposal.block_id) == proposal.block_id:
                 self.puppets.play_proposal(proposal.round)
 
-    def _count_arrivals(self, sender: int, receiver: int, message: Message) -> int:
-        if self.is_healed:
-            return 1
-        weather = self._weather
-        if weather is not None:
-            if weather.groups and not any(sender in group and receiver in group for group in weather.groups):
-                return 0
-            if self.random.randrange(100) < weather.drop_percent:
-                return 0
-            return 2 if self.random.randrange(100) < weather.duplicate_percent else 1
+    def _list_lost(self, message: Message) -> list[frozenset[tuple[int, int]]]:
+        """The links that lose this message: those of its round and kind, and of all kinds of its round."""
         round_, kind = _classify(message)
-        for slot in ((round_, kind), (round_, None)):
-            if any((sender, receiver) in links for links in self._lost.get(slot, ())):
-                return 0
-        return 1
+        slots = ((round_, kind), (round_, None)) if kind is not None else ((round_, None),)
+        return [links for slot in slots for links in self._lost.get(slot, ())]
+
+    def _count_arrivals(self, sender: int, receiver: int) -> int:
+        """In how many pieces a message arrives in the weather of the moment."""
+        weather = self._weather
+        if self.is_healed or weather is None:
+            return 1
+        if weather.groups and not any(sender in group and receiver in group for group in weather.groups):
+            return 0
+        if self.random.randrange(100) < weather.drop_percent:
+            return 0
+        return 2 if self.random.randrange(100) < weather.duplicate_percent else 1
 
     def _compute_delay(self, sender: int, receiver: int) -> int:
         most = self.scenario.delay_ms_max

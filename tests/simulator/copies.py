@@ -9,17 +9,19 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from unittest.mock import patch
 
 from consensus.effects import Decide, EvidenceFound, Halt, Refused
 from consensus.engine import Engine
-from consensus.messages import Message
+from consensus.messages import Message, compute_signed_bytes
 from consensus.round import HeightState
 from ledger.primitives import PublicKey, Signature
 from tests.simulator.scenario import Corrupt, Crash
 
 HOOKS: Final = ("on_sent", "on_handled", "on_decided", "on_evidence", "on_halt", "on_refused")
+SIGNED_BYTES_REMEMBERED: Final = 4_096  # payloads; a scenario has a few hundred
 
 
 def sign_fast(key: PublicKey, message: bytes) -> Signature:
@@ -34,10 +36,12 @@ def is_valid_fast(key: bytes, message: bytes, signature: bytes) -> bool:
 
 @contextmanager
 def fast_signatures() -> Iterator[None]:
-    """Inside, engines check signatures of `sign_fast`."""
+    """Inside, engines check signatures of `sign_fast`, and do not encode one payload again for each that checks it."""
+    remembered = lru_cache(maxsize=SIGNED_BYTES_REMEMBERED)(compute_signed_bytes)
     with (
         patch("consensus.admission.is_valid_ed25519", is_valid_fast),
         patch("consensus.light_client.is_valid_ed25519", is_valid_fast),
+        patch("consensus.admission.compute_signed_bytes", remembered),
     ):
         yield
 
@@ -61,6 +65,7 @@ class Copy:
     restarts_after_healing: int = 0
     crashes: list[Crash] = field(default_factory=list)
     corrupt: list[Corrupt] = field(default_factory=list)
+    others: frozenset[int] = frozenset()  # the numbers of all other copies
 
     @property
     def state(self) -> HeightState:
