@@ -49,6 +49,7 @@ from tests.consensus.harness import BAD, CONTEXT, KEYS, START_MS, build_validato
 from tests.consensus.network import to_input
 from tests.simulator.byzantine import Bag, Parcel, twist
 from tests.simulator.copies import HOOKS, Copy, Watcher, is_valid_fast, sign_fast
+from tests.simulator.disk import SimulatedDisk
 from tests.simulator.puppets import PuppetMaster
 from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, PowerCut, Scenario, Slow, Weather
 
@@ -109,7 +110,8 @@ class Arena:
             signed: set[Signature] = set()
             engine = self._build_engine(index, signed, [])
             is_honest = index not in scenario.faulty
-            copies.append(Copy(number, index, KEYS[index].public, engine, is_honest, offsets[index], signed))
+            disk = SimulatedDisk(Random(f"disk {scenario.seed} {number}"))
+            copies.append(Copy(number, index, KEYS[index].public, engine, is_honest, offsets[index], disk, signed))
         return copies
 
     def _build_engine(self, index: int, signed: set[Signature], frames: list[bytes]) -> Engine:
@@ -196,6 +198,7 @@ class Arena:
 
     def _cut_power(self, copy: Copy, down_ms: int) -> None:
         if copy.is_up and not self.is_healed:
+            copy.disk.cut_power()
             copy.is_up = False
             copy.life += 1
             self.plan(down_ms, partial(self._restart, copy))
@@ -204,7 +207,7 @@ class Arena:
         if copy.is_up:
             return
         copy.restarts_after_healing += self.is_healed
-        copy.engine = self._build_engine(copy.index, copy.signed, copy.frames)
+        copy.engine = self._build_engine(copy.index, copy.signed, copy.disk.read())
         copy.is_up = True
         self._start_height(copy)
 
@@ -225,6 +228,7 @@ class Arena:
             if sender is not None and isinstance(effect, Refused):
                 for watcher in self._watchers["on_refused"]:
                     watcher.on_refused(sender, copy, effect)
+        copy.disk.sync()
         for watcher in self._watchers["on_handled"]:
             watcher.on_handled(copy)
         state = copy.state
@@ -248,6 +252,8 @@ class Arena:
         self.plan(delay_ms, act)
 
     def _perform(self, copy: Copy, effect: Effect) -> None:
+        if not isinstance(effect, Persist):
+            copy.disk.sync()  # frames that follow one another share one sync
         match effect:
             case Broadcast(message, body, polka):
                 self._send(copy, Parcel(copy.others, message, body, polka))
@@ -255,9 +261,7 @@ class Arena:
                 to = frozenset(other.number for other in self.copies if other.key == peer and other is not copy)
                 self._send(copy, Parcel(to, message, body, polka))
             case Persist(frame, reset):
-                if reset:
-                    copy.frames.clear()
-                copy.frames.append(frame)
+                copy.disk.append(frame, reset=reset)
             case ScheduleTimeout(height, round_, step, delay_ms):
                 self._later(copy, delay_ms, lambda: TimeoutFired(height, round_, step, self._clock(copy)))
             case BuildBlock(height, round_, time_ms):
@@ -430,8 +434,7 @@ class Arena:
 
     def is_durable(self, copy: Copy, message: Message) -> bool:
         """Whether a message of ours stands in the journal of this copy."""
-        data = encode_message(message)
-        return any(data in frame for frame in copy.frames)
+        return copy.disk.holds(encode_message(message))
 
 
 def _classify(message: Message) -> tuple[int, Kind | None]:

@@ -18,6 +18,7 @@ from consensus.engine import Engine
 from consensus.messages import Message, compute_signed_bytes
 from consensus.round import HeightState
 from ledger.primitives import PublicKey, Signature
+from tests.simulator.disk import SimulatedDisk
 from tests.simulator.scenario import Corrupt, Crash
 
 HOOKS: Final = ("on_sent", "on_handled", "on_decided", "on_evidence", "on_halt", "on_refused")
@@ -48,7 +49,7 @@ def fast_signatures() -> Iterator[None]:
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """One running copy of a validator: its engine while it is up, its disk, and all that it ever heard."""
+    """One running copy of a validator: its engine while it is up, its disk and all that it ever heard."""
 
     number: int
     index: int  # which validator
@@ -56,8 +57,8 @@ class Copy:
     engine: Engine
     is_honest: bool
     offset_ms: int  # of its clock
+    disk: SimulatedDisk  # its journal
     signed: set[Signature] = field(default_factory=set)  # all that its program ever signed
-    frames: list[bytes] = field(default_factory=list)
     chain: list[Decide] = field(default_factory=list)
     heard: list[Message] = field(default_factory=list)
     is_up: bool = True
