@@ -1,7 +1,7 @@
 """Search by hand: ``--seconds 60`` tries new seeds for a while, ``--count 1000`` so many, ``--seed 7`` replays one.
 
-Without ``--directed`` whole nodes run under random faults; with it, engines under directed scenarios. A terminal sees
-one live line; a file gets a line a minute, whose last number is where a later run goes on with ``--first``.
+Without ``--directed`` whole nodes run under storms of all kinds; with it, engines under directed scenarios. A terminal
+sees one live line; a file gets a line a minute, whose last number is where a later run goes on with ``--first``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
-from tests.simulator.minimise import ScenarioFailed, judge_all
-from tests.simulator.stories import run_seed
+from tests.simulator.minimise import ScenarioFailed, judge, judge_all
+from tests.simulator.stories import KINDS, build_storm
 
 LIVE_SECONDS = 0.5
 LINE_SECONDS = 60
@@ -41,16 +41,19 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     """What was asked for on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
-    parser.add_argument("--directed", action="store_true", help="directed scenarios instead of random faults")
+    parser.add_argument("--directed", action="store_true", help="directed scenarios of engines, not storms of nodes")
     parser.add_argument("--family", choices=sorted(FAMILIES), help="with --directed: only this family")
+    parser.add_argument("--storm", choices=sorted(KINDS), help="without --directed: only this kind")
     parser.add_argument("--validators", type=int, default=4, help="without --directed: how many nodes")
-    parser.add_argument("--seed", type=int, help="replay this one seed; with --directed, name its family as well")
+    parser.add_argument("--seed", type=int, help="replay this one seed; name its family or its kind as well")
     parser.add_argument("--first", type=int, default=0, help="the first seed of a longer run")
     parser.add_argument("--seconds", type=int, help="how long to go on; a minute, unless --count is given")
     parser.add_argument("--count", type=int, help="how many seeds at the most")
     options = parser.parse_args()
     if options.family and not options.directed:
         parser.error("--family goes with --directed")
+    if options.storm and options.directed:
+        parser.error("--storm goes without --directed")
     if options.seconds is None and options.count is None:
         options.seconds = 60
     return options
@@ -58,11 +61,12 @@ def parse_options() -> argparse.Namespace:
 
 def pick_runner(options: argparse.Namespace) -> Callable[[int], object]:
     """What one seed means. The runner raises if a promise is broken."""
-    if not options.directed:
-        return lambda seed: run_seed(seed, validators=options.validators)
     if options.family:
         return lambda seed: judge_all([build_scenario(options.family, seed)])
-    return lambda seed: judge_all(list_scenarios(seed, 1))
+    if options.directed:
+        return lambda seed: judge_all(list_scenarios(seed, 1))
+    kinds = [options.storm] if options.storm else list(KINDS)
+    return lambda seed: judge(build_storm(kinds[seed % len(kinds)], seed, options.validators))
 
 
 def search(run: Callable[[int], object], *, first: int, seconds: int | None, count: int | None) -> None:

@@ -24,15 +24,8 @@ from consensus.messages import (
 from ledger.primitives import Hash, PublicKey, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS
 from tests.simulator.arena import PARAMETERS, Arena
+from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy, Watcher
-
-
-class Broken(AssertionError):
-    """A promise did not hold."""
-
-    def __init__(self, promise: str, problem: str) -> None:
-        super().__init__(f"{promise}: {problem}")
-        self.promise = promise
 
 
 class Judge(Watcher):

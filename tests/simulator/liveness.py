@@ -12,8 +12,9 @@ from consensus.round import BLOCKS_MAX
 from consensus.votes import EVIDENCE_MAX, FREE_VALUES_MAX, ROUNDS_AHEAD_MAX
 from tests.consensus.harness import START_MS
 from tests.simulator.arena import Arena
+from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy
-from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, Broken, ForkNamesTheGuilty
+from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, ForkNamesTheGuilty
 from tests.simulator.scenario import Crash, PowerCut, Scenario
 
 LOOK_MS: Final = 250

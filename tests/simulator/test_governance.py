@@ -20,7 +20,8 @@ from node.verification import verify_store
 from p2p.messages import ConsensusMessage
 from tests.simulator.checkers import check_all, check_liveness
 from tests.simulator.cluster import Cluster
-from tests.simulator.governance import follow, list_proposals, propose, run_changing_seed, show_readiness, vote
+from tests.simulator.governance import follow, list_proposals, propose, show_readiness, vote
+from tests.simulator.stories import run_seed
 
 
 def grow(net: Cluster, newcomer: int, voters: tuple[int, ...]) -> int:
@@ -141,13 +142,13 @@ def test_without_more_than_two_thirds_nothing_changes() -> None:
 def test_promises_hold_while_validators_come_and_go_in_any_weather(first: int) -> None:
     sets = set()
     for seed in range(first, first + 20):
-        net = run_changing_seed(seed)
+        net = run_seed(seed, kind="changing")
         sets |= {record.members for _, record in VALIDATOR_HISTORY.scan(State(net[0].store))}
     assert len(sets) > 5, "the weather never let a change through"
 
 
 def test_same_seed_is_the_same_run_of_changes() -> None:
-    first, second = run_changing_seed(5), run_changing_seed(5)
+    first, second = (run_seed(5, kind="changing") for _ in range(2))
     assert first.observed.commits == second.observed.commits
 
 
