@@ -109,16 +109,18 @@ class Ground(RuleBasedStateMachine):
     ) -> Applied | None:
         """The ledger refuses for one of the reasons or, if there is none, applies."""
         tag = payload.declaration.tag
-        applied = None
+        applied, refusal = None, None
         try:
             signers = [self.people[one] for one in cosigners]
             applied = self.world.apply(payload, by=self.people[by], cosigners=signers)
         except Rejected as error:
-            assert error.reason in reasons, f"{tag}: {error}, the model has {reasons or 'nothing against it'}"
-            self.refused[error.reason] += 1
-        else:
+            refusal = error
+        if refusal is None:
             assert not reasons, f"{tag} applied, the model refuses it: {reasons}"
             self.done[tag] += 1
+        else:
+            assert refusal.reason in reasons, f"{tag}: {refusal}, the model has {reasons or 'nothing against it'}"
+            self.refused[refusal.reason] += 1
         self.pass_time(1_000)
         return applied
 
@@ -147,7 +149,7 @@ class Ground(RuleBasedStateMachine):
     ) -> Site | None:
         payload = RegisterSite(Address(owner), technology, zone, capacity_w, "a site", DAY_0_MS)
         looks = Looks(zone, capacity_w, "a site", None, EFFICIENCY)
-        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks, DAY_0_MS)
+        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks=looks, since_ms=DAY_0_MS)
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         if applied is None:
             return None
@@ -175,7 +177,9 @@ class Ground(RuleBasedStateMachine):
         payload = RegisterMeter(site.id, serial, key, specs, since_ms)
         meter_id = compute_meter_id(Address(by), serial)
         named = [(channel.value, capacity_w, length_s) for channel, capacity_w, length_s in channels]
-        reasons = self.model.register_meter(by, cosigners, site, meter_id, key, named, since_ms)
+        reasons = self.model.register_meter(
+            by, cosigners, site, meter_id=meter_id, key=key, channels=named, since_ms=since_ms
+        )
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         return None if applied is None else self.model.meters[-1]
 

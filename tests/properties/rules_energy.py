@@ -53,9 +53,9 @@ class ReadingRules(Ground):
         values, more, gap = make_values(cut), make_values(cut + n), pick((0, 0, 0, 0, 1, 2), n // 4)
         channels = [(meter, Channel(one)) for meter in self.model.meters for one in meter.channels]
         first = pick(channels, n)
-        reports = [self.make_report(*first, values, gap, n, odd)]
+        reports = [self.make_report(*first, values, gap=gap, n=n, odd=odd)]
         if n % 5 == 0 and pick(channels, n + 1) != first:
-            reports.append(self.make_report(*pick(channels, n + 1), more, 0, n, odd=0))
+            reports.append(self.make_report(*pick(channels, n + 1), more, gap=0, n=n, odd=0))
         by = self.someone(n)
         reasons = self.model.submit(by, reports)
         self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=by)
@@ -68,12 +68,12 @@ class ReadingRules(Ground):
         for meter in self.model.meters:
             channel = Channel.CONSUMPTION if "consumption" in meter.channels else Channel.PRODUCTION
             count = 2 * HOUR_MS // (meter.channels[channel][1] * 1_000)
-            reports.append(self.make_report(meter, channel, values[:count], 0, 0, odd=0))
+            reports.append(self.make_report(meter, channel, values[:count], gap=0, n=0, odd=0))
         reasons = self.model.submit(BOB.address, reports)
         self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=BOB.address)
 
     def make_report(
-        self, meter: Meter, channel: Channel, values: list[int], gap: int, n: int, odd: int
+        self, meter: Meter, channel: Channel, values: list[int], *, gap: int, n: int, odd: int
     ) -> tuple[Report, bytes]:
         """A report with the key that signed it. Odd ones fill a gap, or have something wrong about them."""
         length_s = meter.channels[channel][1]
@@ -140,7 +140,7 @@ class ReadingRules(Ground):
         by = self.rightly(MEASURER.address, odd, n)
         flag = pick((Flag.MEASURED, Flag.MEASURED, Flag.SUBSTITUTED), n // 2)
         payload = CorrectReading(meter_id, Channel(name), start_ms, tuple(values), flag, "wrong ratio")
-        reasons = self.model.correct(by, meter, name, start_ms, values, flag.value)
+        reasons = self.model.correct(by, meter, name, start_ms, values_wh=values, flag=flag.value)
         self.expect(payload, reasons, by=by)
 
     def withdraw(self, luck: Luck) -> None:
@@ -172,8 +172,9 @@ class TradeRules(Ground):
         if rules:
             pick(rules, which)(luck)
 
-    def pick_refs(self, n: int, cut: int, odd: int, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
+    def pick_refs(self, luck: Luck, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
         """Parts of what somebody holds, mostly free to move; and who that is."""
+        n, cut, odd = luck.n, luck.cut, luck.odd
         runs = [
             run
             for lot in self.model.lots.values()
@@ -217,13 +218,13 @@ class TradeRules(Ground):
         self.expect(TransferEnergy(recipient, tuple(refs), ""), reasons, by=by)
 
     def claim(self, luck: Luck) -> None:
-        n, cut, odd = luck.n, luck.cut, luck.odd
+        n, odd = luck.n, luck.odd
         is_hourly, again = n % 3 > 0, n % 2 == 0
         impaired = [one for one in self.model.claims if one.status == "impaired" and not one.is_charge]
         replaces = pick(impaired, n) if impaired and again else None
         if odd == 10 and self.model.claims:
             replaces = pick(self.model.claims, n)
-        refs, owner = self.pick_refs(n, cut, odd, None if replaces is None else replaces.claimant)
+        refs, owner = self.pick_refs(luck, None if replaces is None else replaces.claimant)
         by = self.rightly(owner, odd, n)
         houses = [one for one in self.model.meters if "consumption" in one.channels] if odd < 11 else self.model.meters
         meter = pick(houses, n // 3) if is_hourly and houses else None
@@ -241,7 +242,9 @@ class TradeRules(Ground):
             None if replaces is None else replaces.id,
         )
         statement = payload.statement
-        reasons = self.model.claim(by, refs, beneficiary, period, statement, meter, replaces)
+        reasons = self.model.claim(
+            by, refs, beneficiary=beneficiary, period=period, statement=statement, meter=meter, replaces=replaces
+        )
         applied = self.expect(payload, reasons, by=by)
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
@@ -255,10 +258,10 @@ class TradeRules(Ground):
         self.expect(VoidClaim(claim.id), reasons, by=by)
 
     def charge_storage(self, luck: Luck) -> None:
-        n, cut, odd = luck.n, luck.cut, luck.odd
+        n, odd = luck.n, luck.odd
         stores = [one for one in self.model.meters if one.site.technology == "storage"]
         meter = pick(stores, n) if odd < WRONG else pick(self.model.meters, n)
-        refs, _ = self.pick_refs(n, cut, odd, meter.site.owner)
+        refs, _ = self.pick_refs(luck, meter.site.owner)
         by = self.rightly(meter.site.owner, odd, n)
         statement = self.next_text()
         reasons = self.model.charge(by, meter, refs, statement)
