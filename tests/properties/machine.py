@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from contracts_native.amendments import SetShares
 from contracts_native.credits import IssueCredits
+from contracts_native.documents import DocumentAnchored, SetEncryptionKey, WrappedKey
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.sites import RegisterSite, Technology
 from ledger.errors import Rejected
@@ -39,6 +40,7 @@ from tests.contracts_native.harness import (
     make_person,
 )
 from tests.contracts_native.money import check_credits_conserved
+from tests.contracts_native.test_documents import make_paper, make_x25519
 from tests.properties.compare import check_same
 from tests.properties.model import Reasons
 from tests.properties.model_papers import Model
@@ -203,6 +205,19 @@ class Ground(RuleBasedStateMachine):
         for person in (ALICE, BOB, CAROL):
             reasons = self.model.issue(by, person.address, CREDIT_CENTS, person.name)
             self.expect(IssueCredits(person.address, CREDIT_CENTS, person.name), reasons, by=by)
+        self.hand_in_papers()
+
+    def hand_in_papers(self) -> None:
+        """Bob hands in a paper that the utility can read, so that it can decide on him."""
+        for name, person in (("0", UTILITY), ("1", BOB)):
+            key = make_x25519(name)
+            reasons = self.model.set_encryption_key(person.address, key)
+            self.expect(SetEncryptionKey(key), reasons, by=person.address)
+        grants = (WrappedKey(UTILITY.address, make_x25519("0"), bytes(80)),)
+        paper = replace(make_paper("first", subject=BOB), grants=grants)
+        applied = self.expect(paper, self.model.anchor(BOB.address, paper, None), by=BOB.address)
+        assert applied is not None
+        self.model.documents[-1].id = applied.one(DocumentAnchored).document
 
     def share(
         self, site: Site, shares: tuple[tuple[Address, int], ...], *, by: bytes, cosigners: Sequence[bytes]

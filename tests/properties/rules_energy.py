@@ -133,7 +133,7 @@ class ReadingRules(Ground):
     def correct(self, luck: Luck) -> None:
         n, cut, odd = luck.n, luck.cut, luck.odd
         values = make_values(cut)[:3]
-        meter_id, name, start_ms = pick(list(self.model.intervals), n)
+        meter_id, name, start_ms = pick(self.list_used() if odd < 6 else list(self.model.intervals), n)
         meter = next(one for one in self.model.meters if one.id == meter_id)
         if odd == 12:
             start_ms += 60_000
@@ -143,9 +143,25 @@ class ReadingRules(Ground):
         reasons = self.model.correct(by, meter, name, start_ms, values_wh=values, flag=flag.value)
         self.expect(payload, reasons, by=by)
 
+    def list_used(self) -> list[tuple[bytes, str, int]]:
+        """Intervals that claims stand on, or all if there are none."""
+        produced = [(lot.meter, lot.start_ms) for lot in self.list_claimed()]
+        used = [(meter, "production", start_ms) for meter, start_ms in produced]
+        used += [(meter, "consumption", start_ms) for meter, start_ms in +self.model.taken]
+        return used or list(self.model.intervals)
+
+    def list_claimed(self) -> list[LotId]:
+        """Lots of which a part is claimed, still in force."""
+        return [
+            lot.id
+            for lot in self.model.lots.values()
+            if not lot.is_withdrawn and any(unit.status == "claimed" for unit in lot.units)
+        ]
+
     def withdraw(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
-        chosen = [pick(list(self.model.lots), -1 - n)]
+        claimed = self.list_claimed()
+        chosen = [pick(claimed if claimed and odd < 6 else list(self.model.lots), -1 - n)]
         if n % 4 == 0:
             chosen.append(pick(list(self.model.lots), n // 4))
         if odd == 12:
@@ -161,14 +177,18 @@ class TradeRules(Ground):
     @rule(which=N, luck=LUCK)
     def trade(self, which: int, luck: Luck) -> None:
         rules = [self.transfer_energy, self.open_offer] if self.model.lots else []
-        rules += [self.accept_offer, self.accept_offer, self.cancel_offer] if self.model.offers else []
+        is_open = any(one.status == "open" for one in self.model.offers)
+        if is_open or (self.model.offers and luck.odd >= WRONG):
+            rules += [self.accept_offer, self.accept_offer, self.cancel_offer]
         if rules:
             pick(rules, which)(luck)
 
     @rule(which=N, luck=LUCK)
     def uses(self, which: int, luck: Luck) -> None:
         rules = [self.claim, self.charge_storage, self.claim] if self.model.lots else []
-        rules += [self.void_claim] if self.model.claims else []
+        is_impaired = any(one.status == "impaired" for one in self.model.claims)
+        if is_impaired or (self.model.claims and luck.odd >= WRONG):
+            rules += [self.void_claim]
         if rules:
             pick(rules, which)(luck)
 
