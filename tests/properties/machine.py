@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from contracts_native.amendments import SetShares
 from contracts_native.credits import IssueCredits
+from contracts_native.documents import DocumentAnchored, SetEncryptionKey, WrappedKey
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.sites import RegisterSite, Technology
 from ledger.errors import Rejected
@@ -39,6 +40,7 @@ from tests.contracts_native.harness import (
     make_person,
 )
 from tests.contracts_native.money import check_credits_conserved
+from tests.contracts_native.test_documents import make_paper, make_x25519
 from tests.properties.compare import check_same
 from tests.properties.model import Reasons
 from tests.properties.model_papers import Model
@@ -109,16 +111,18 @@ class Ground(RuleBasedStateMachine):
     ) -> Applied | None:
         """The ledger refuses for one of the reasons or, if there is none, applies."""
         tag = payload.declaration.tag
-        applied = None
+        applied, refusal = None, None
         try:
             signers = [self.people[one] for one in cosigners]
             applied = self.world.apply(payload, by=self.people[by], cosigners=signers)
         except Rejected as error:
-            assert error.reason in reasons, f"{tag}: {error}, the model has {reasons or 'nothing against it'}"
-            self.refused[error.reason] += 1
-        else:
+            refusal = error
+        if refusal is None:
             assert not reasons, f"{tag} applied, the model refuses it: {reasons}"
             self.done[tag] += 1
+        else:
+            assert refusal.reason in reasons, f"{tag}: {refusal}, the model has {reasons or 'nothing against it'}"
+            self.refused[refusal.reason] += 1
         self.pass_time(1_000)
         return applied
 
@@ -147,7 +151,7 @@ class Ground(RuleBasedStateMachine):
     ) -> Site | None:
         payload = RegisterSite(Address(owner), technology, zone, capacity_w, "a site", DAY_0_MS)
         looks = Looks(zone, capacity_w, "a site", None, EFFICIENCY)
-        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks, DAY_0_MS)
+        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks=looks, since_ms=DAY_0_MS)
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         if applied is None:
             return None
@@ -175,7 +179,9 @@ class Ground(RuleBasedStateMachine):
         payload = RegisterMeter(site.id, serial, key, specs, since_ms)
         meter_id = compute_meter_id(Address(by), serial)
         named = [(channel.value, capacity_w, length_s) for channel, capacity_w, length_s in channels]
-        reasons = self.model.register_meter(by, cosigners, site, meter_id, key, named, since_ms)
+        reasons = self.model.register_meter(
+            by, cosigners, site, meter_id=meter_id, key=key, channels=named, since_ms=since_ms
+        )
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         return None if applied is None else self.model.meters[-1]
 
@@ -199,6 +205,19 @@ class Ground(RuleBasedStateMachine):
         for person in (ALICE, BOB, CAROL):
             reasons = self.model.issue(by, person.address, CREDIT_CENTS, person.name)
             self.expect(IssueCredits(person.address, CREDIT_CENTS, person.name), reasons, by=by)
+        self.hand_in_papers()
+
+    def hand_in_papers(self) -> None:
+        """Bob hands in a paper that the utility can read, so that it can decide on him."""
+        for name, person in (("0", UTILITY), ("1", BOB)):
+            key = make_x25519(name)
+            reasons = self.model.set_encryption_key(person.address, key)
+            self.expect(SetEncryptionKey(key), reasons, by=person.address)
+        grants = (WrappedKey(UTILITY.address, make_x25519("0"), bytes(80)),)
+        paper = replace(make_paper("first", subject=BOB), grants=grants)
+        applied = self.expect(paper, self.model.anchor(BOB.address, paper, None), by=BOB.address)
+        assert applied is not None
+        self.model.documents[-1].id = applied.one(DocumentAnchored).document
 
     def share(
         self, site: Site, shares: tuple[tuple[Address, int], ...], *, by: bytes, cosigners: Sequence[bytes]

@@ -76,6 +76,7 @@ class Claims(Energy):
         self,
         sender: bytes,
         refs: Sequence[SliceRef],
+        *,
         beneficiary: bytes,
         period: tuple[int, int],
         statement: str,
@@ -215,7 +216,7 @@ class Claims(Energy):
                         stored.lost_wh += 1
 
     def correct(
-        self, sender: bytes, meter: Meter, channel: str, start_ms: int, values_wh: Sequence[int], flag: str
+        self, sender: bytes, meter: Meter, channel: str, start_ms: int, *, values_wh: Sequence[int], flag: str
     ) -> Reasons:
         reasons = self.may_sign("reading.correct", sender) | self._judge_own(meter, sender)
         if channel not in meter.channels:
@@ -259,7 +260,9 @@ class Claims(Energy):
         """The latest claims go first, and of each its last watt-hours; those matched by the hour after the others."""
         concerned = [claim for claim in self.claims if claim.meter is meter]
         for claim in sorted(concerned, key=lambda one: one.claimed_ms, reverse=True):
-            for part in sorted(reversed(claim.parts), key=lambda one: one.is_by_period):
+            late_first = claim.parts[::-1]
+            late_first.sort(key=lambda one: one.is_by_period)
+            for part in late_first:
                 excess_wh = self.taken[meter.id, start_ms] - room_wh
                 wh = min(max(0, excess_wh), part.against.count(start_ms))
                 if wh:
