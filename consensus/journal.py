@@ -111,7 +111,8 @@ def decode_frame(data: bytes) -> JournalFrame:
 def replay(frames: Iterable[bytes]) -> JournalState | None:
     """The state that frames add up to, or None without any. Raises ``CorruptStore``.
 
-    A body that no state frame follows was never spoken of: the crash came between the two.
+    A body that the next state frame does not name was never spoken of: the crash came between the two, and what
+    follows was written after the restart. Its proposal may be our own, signed and lost; said now, it would be a second.
     """
     state: JournalState | None = None
     bodies: list[BodyFrame] = []
@@ -132,6 +133,8 @@ def replay(frames: Iterable[bytes]) -> JournalState | None:
 
 
 def _apply(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) -> JournalState:
+    proposed = [own.proposal.block_id for own in frame.signed if isinstance(own, SignedProposal)]
+    named = {frame.locked_block, frame.valid_block, *proposed}
     return replace(
         state,
         round=frame.round,
@@ -142,7 +145,7 @@ def _apply(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) 
         valid_block=frame.valid_block,
         signed=state.signed + frame.signed,
         polkas=state.polkas + frame.polkas,
-        blocks=(*state.blocks, *bodies),
+        blocks=(*state.blocks, *(body for body in bodies if body.proposal.proposal.block_id in named)),
     )
 
 

@@ -110,6 +110,20 @@ def test_body_without_a_state_after_it_was_never_spoken_of() -> None:
     assert replay(solo.frames[:1]) == JournalState(HEIGHT)
 
 
+def test_a_proposal_that_was_lost_with_its_state_is_not_said_after_another_restart() -> None:
+    frames: list[list[bytes]] = []
+    for body in (A, B):
+        solo = Solo(me=0).start()
+        (build,) = only(solo.log, BuildBlock)
+        solo.tell(BlockBuilt(HEIGHT, 0, sha256(body), build.time_ms, body))
+        frames.append(solo.frames[-2:])
+    (body_of_a, _), of_b = frames  # the power failed between the body of A and its state; then B was proposed
+    recorded = replay([body_of_a, *of_b])
+    assert recorded is not None
+    assert [frame.body for frame in recorded.blocks] == [B]
+    assert recorded == replay(of_b)
+
+
 def test_below_the_height_of_its_journal_a_node_only_watches() -> None:
     solo = Solo().start().propose(A)
     engine = Engine(
