@@ -47,7 +47,7 @@ JOURNAL_BYTES_MAX: Final = 16 * 1024 * 1024  # then the next restart begins a ne
 FRAME_BYTES_MAX: Final = 32 * 1024 * 1024  # a block body and its polka certificate, with room to spare
 SECTOR_BYTES: Final = 512  # the least that a disk writes whole
 
-_MAGIC: Final = b"wpjrnl1\n"
+MAGIC: Final = b"wpjrnl1\n"
 _HEAD: Final = struct.Struct(">IBII")
 _HEAD_SUMMED: Final = struct.Struct(">IBI")
 _FRAME_LENGTH: Final = struct.Struct(">I")
@@ -93,7 +93,7 @@ class Journal:
         """
         try:
             if not path.exists():
-                os.close(_create_file(path, _MAGIC))
+                os.close(_create_file(path, MAGIC))
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise _explain(error, path) from error
@@ -123,7 +123,7 @@ class Journal:
         """Makes every gathered frame durable, as one record: after a crash all of them are there, or none."""
         assert self._usable, "the journal failed or is closed"
         if self._pending:
-            self._write(_format_record(_KIND_FRAMES, self._pending))
+            self._write(format_record(self._pending, is_restart=False))
             self._pending.clear()
 
     def reset(self, frames: Sequence[bytes] = ()) -> None:
@@ -134,11 +134,11 @@ class Journal:
         assert self._usable, "the journal failed or is closed"
         assert all(len(frame) <= FRAME_BYTES_MAX for frame in frames)
         self._pending.clear()
-        record = _format_record(_KIND_RESTART, frames)
+        record = format_record(frames, is_restart=True)
         if self._size <= JOURNAL_BYTES_MAX:
             self._write(record)
         else:
-            self._begin_file(_MAGIC + record)
+            self._begin_file(MAGIC + record)
 
     def size_bytes(self) -> int:
         """What the file takes on disk."""
@@ -176,10 +176,10 @@ def parse_journal(data: bytes, *, name: str) -> tuple[list[bytes], int]:
 
     Raises ``JournalCorrupt`` by the rule in this file's docstring; ``name`` goes into its item.
     """
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise JournalCorrupt("journal_not_recognised", f"{name}: it does not begin as a journal of this version does")
     frames: list[bytes] = []
-    start = len(_MAGIC)
+    start = len(MAGIC)
     while start < len(data):
         end = _find_record_end(data, start)
         if end is None:
@@ -260,7 +260,9 @@ def _split_frames(body: bytes) -> Iterator[bytes]:
     assert place == len(body), "a record that checks was written by us"
 
 
-def _format_record(kind: int, frames: Iterable[bytes]) -> bytes:
+def format_record(frames: Iterable[bytes], *, is_restart: bool) -> bytes:
+    """The bytes of one record: what one sync writes."""
+    kind = _KIND_RESTART if is_restart else _KIND_FRAMES
     body = b"".join(_FRAME_LENGTH.pack(len(frame)) + frame for frame in frames)
     summed = _HEAD_SUMMED.pack(len(body), kind, zlib.crc32(body))
     return b"".join((summed, zlib.crc32(summed).to_bytes(4, "big"), body, _END))

@@ -114,8 +114,8 @@ def test_a_damaged_last_record_is_not_taken_for_a_torn_one() -> None:
 def make_large_record() -> tuple[int, bytes]:
     """A journal of a small record and one over several sectors, and where the second begins."""
     large = random.Random(7).randbytes(3_000)
-    small = journal_module._MAGIC + journal_module._format_record(1, [b"first"])
-    return len(small), small + journal_module._format_record(1, [large])
+    small = journal_module.MAGIC + journal_module.format_record([b"first"], is_restart=False)
+    return len(small), small + journal_module.format_record([large], is_restart=False)
 
 
 def test_a_restart_leaves_its_own_frames_only(tmp_path: Path) -> None:

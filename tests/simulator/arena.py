@@ -49,6 +49,7 @@ from tests.consensus.harness import BAD, CONTEXT, KEYS, START_MS, build_validato
 from tests.consensus.network import to_input
 from tests.simulator.byzantine import Bag, Parcel, twist
 from tests.simulator.copies import HOOKS, Copy, Watcher, is_valid_fast, sign_fast
+from tests.simulator.disk import SimulatedDisk
 from tests.simulator.puppets import PuppetMaster
 from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, PowerCut, Scenario, Slow, Weather
 
@@ -83,6 +84,8 @@ class Arena:
         self.has_slow_links = any(isinstance(move, Slow) for move in scenario.moves)
         self._watchers: dict[str, list[Watcher]] = {name: [] for name in HOOKS}
         self.copies = self._build_copies()
+        for copy in self.copies:
+            copy.others = frozenset(other.number for other in self.copies if other is not copy)
         self.undecided = scenario.heights * sum(copy.is_honest for copy in self.copies)
         self.by_number = {copy.number: copy for copy in self.copies}
         self.puppets = PuppetMaster(self)
@@ -107,7 +110,8 @@ class Arena:
             signed: set[Signature] = set()
             engine = self._build_engine(index, signed, [])
             is_honest = index not in scenario.faulty
-            copies.append(Copy(number, index, KEYS[index].public, engine, is_honest, offsets[index], signed))
+            disk = SimulatedDisk(Random(f"disk {scenario.seed} {number}"))
+            copies.append(Copy(number, index, KEYS[index].public, engine, is_honest, offsets[index], disk, signed))
         return copies
 
     def _build_engine(self, index: int, signed: set[Signature], frames: list[bytes]) -> Engine:
@@ -194,6 +198,7 @@ class Arena:
 
     def _cut_power(self, copy: Copy, down_ms: int) -> None:
         if copy.is_up and not self.is_healed:
+            copy.disk.cut_power()
             copy.is_up = False
             copy.life += 1
             self.plan(down_ms, partial(self._restart, copy))
@@ -202,7 +207,7 @@ class Arena:
         if copy.is_up:
             return
         copy.restarts_after_healing += self.is_healed
-        copy.engine = self._build_engine(copy.index, copy.signed, copy.frames)
+        copy.engine = self._build_engine(copy.index, copy.signed, copy.disk.read())
         copy.is_up = True
         self._start_height(copy)
 
@@ -223,11 +228,13 @@ class Arena:
             if sender is not None and isinstance(effect, Refused):
                 for watcher in self._watchers["on_refused"]:
                     watcher.on_refused(sender, copy, effect)
+        copy.disk.sync()
         for watcher in self._watchers["on_handled"]:
             watcher.on_handled(copy)
         state = copy.state
-        is_first_height = state.height == self.scenario.first_height and state.step is not Step.NEW_HEIGHT
-        if copy.is_honest and is_first_height and state.round > self.highest_round:
+        if state.round <= self.highest_round or state.step is Step.NEW_HEIGHT:
+            return
+        if copy.is_honest and state.height == self.scenario.first_height:
             self.highest_round = state.round
             self.puppets.play_round(state.round)
 
@@ -245,17 +252,16 @@ class Arena:
         self.plan(delay_ms, act)
 
     def _perform(self, copy: Copy, effect: Effect) -> None:
+        if not isinstance(effect, Persist):
+            copy.disk.sync()  # frames that follow one another share one sync
         match effect:
             case Broadcast(message, body, polka):
-                others = frozenset(other.number for other in self.copies if other is not copy)
-                self._send(copy, Parcel(others, message, body, polka))
+                self._send(copy, Parcel(copy.others, message, body, polka))
             case SendTo(peer, message, body, polka):
                 to = frozenset(other.number for other in self.copies if other.key == peer and other is not copy)
                 self._send(copy, Parcel(to, message, body, polka))
             case Persist(frame, reset):
-                if reset:
-                    copy.frames.clear()
-                copy.frames.append(frame)
+                copy.disk.append(frame, reset=reset)
             case ScheduleTimeout(height, round_, step, delay_ms):
                 self._later(copy, delay_ms, lambda: TimeoutFired(height, round_, step, self._clock(copy)))
             case BuildBlock(height, round_, time_ms):
@@ -354,12 +360,13 @@ class Arena:
     def carry(self, number: int, index: int, parcel: Parcel) -> None:
         """Put a parcel on the network; ``number`` sends it, for validator ``index``."""
         self._note_said(index, parcel)
-        message = parcel.message
+        lost = () if self.is_healed or self._weather is not None else self._list_lost(parcel.message)
         for receiver in parcel.to:
-            copies = self._count_arrivals(number, receiver, message)
-            for _ in range(copies):
-                delay_ms = self._compute_delay(number, receiver)
-                self.plan(delay_ms, partial(self._arrive, index, self.by_number[receiver], parcel))
+            if any((number, receiver) in links for links in lost):
+                continue
+            copy = self.by_number[receiver]
+            for _ in range(self._count_arrivals(number, receiver)):
+                self.plan(self._compute_delay(number, receiver), partial(self._arrive, index, copy, parcel))
 
     def _note_said(self, index: int, parcel: Parcel) -> None:
         message = parcel.message
@@ -373,21 +380,22 @@ class Arena:
             if blocks.setdefault(proposal.round, proposal.block_id) == proposal.block_id:
                 self.puppets.play_proposal(proposal.round)
 
-    def _count_arrivals(self, sender: int, receiver: int, message: Message) -> int:
-        if self.is_healed:
-            return 1
-        weather = self._weather
-        if weather is not None:
-            if weather.groups and not any(sender in group and receiver in group for group in weather.groups):
-                return 0
-            if self.random.randrange(100) < weather.drop_percent:
-                return 0
-            return 2 if self.random.randrange(100) < weather.duplicate_percent else 1
+    def _list_lost(self, message: Message) -> list[frozenset[tuple[int, int]]]:
+        """The links that lose this message: those of its round and kind, and of all kinds of its round."""
         round_, kind = _classify(message)
-        for slot in ((round_, kind), (round_, None)):
-            if any((sender, receiver) in links for links in self._lost.get(slot, ())):
-                return 0
-        return 1
+        slots = ((round_, kind), (round_, None)) if kind is not None else ((round_, None),)
+        return [links for slot in slots for links in self._lost.get(slot, ())]
+
+    def _count_arrivals(self, sender: int, receiver: int) -> int:
+        """In how many pieces a message arrives in the weather of the moment."""
+        weather = self._weather
+        if self.is_healed or weather is None:
+            return 1
+        if weather.groups and not any(sender in group and receiver in group for group in weather.groups):
+            return 0
+        if self.random.randrange(100) < weather.drop_percent:
+            return 0
+        return 2 if self.random.randrange(100) < weather.duplicate_percent else 1
 
     def _compute_delay(self, sender: int, receiver: int) -> int:
         most = self.scenario.delay_ms_max
@@ -426,8 +434,7 @@ class Arena:
 
     def is_durable(self, copy: Copy, message: Message) -> bool:
         """Whether a message of ours stands in the journal of this copy."""
-        data = encode_message(message)
-        return any(data in frame for frame in copy.frames)
+        return copy.disk.holds(encode_message(message))
 
 
 def _classify(message: Message) -> tuple[int, Kind | None]:

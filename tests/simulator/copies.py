@@ -9,17 +9,20 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from unittest.mock import patch
 
 from consensus.effects import Decide, EvidenceFound, Halt, Refused
 from consensus.engine import Engine
-from consensus.messages import Message
+from consensus.messages import Message, compute_signed_bytes
 from consensus.round import HeightState
 from ledger.primitives import PublicKey, Signature
+from tests.simulator.disk import SimulatedDisk
 from tests.simulator.scenario import Corrupt, Crash
 
 HOOKS: Final = ("on_sent", "on_handled", "on_decided", "on_evidence", "on_halt", "on_refused")
+SIGNED_BYTES_REMEMBERED: Final = 4_096  # payloads; a scenario has a few hundred
 
 
 def sign_fast(key: PublicKey, message: bytes) -> Signature:
@@ -34,17 +37,19 @@ def is_valid_fast(key: bytes, message: bytes, signature: bytes) -> bool:
 
 @contextmanager
 def fast_signatures() -> Iterator[None]:
-    """Inside, engines check signatures of `sign_fast`."""
+    """Inside, engines check signatures of `sign_fast`, and do not encode one payload again for each that checks it."""
+    remembered = lru_cache(maxsize=SIGNED_BYTES_REMEMBERED)(compute_signed_bytes)
     with (
         patch("consensus.admission.is_valid_ed25519", is_valid_fast),
         patch("consensus.light_client.is_valid_ed25519", is_valid_fast),
+        patch("consensus.admission.compute_signed_bytes", remembered),
     ):
         yield
 
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """One running copy of a validator: its engine while it is up, its disk, and all that it ever heard."""
+    """One running copy of a validator: its engine while it is up, its disk and all that it ever heard."""
 
     number: int
     index: int  # which validator
@@ -52,8 +57,8 @@ class Copy:
     engine: Engine
     is_honest: bool
     offset_ms: int  # of its clock
+    disk: SimulatedDisk  # its journal
     signed: set[Signature] = field(default_factory=set)  # all that its program ever signed
-    frames: list[bytes] = field(default_factory=list)
     chain: list[Decide] = field(default_factory=list)
     heard: list[Message] = field(default_factory=list)
     is_up: bool = True
@@ -61,6 +66,7 @@ class Copy:
     restarts_after_healing: int = 0
     crashes: list[Crash] = field(default_factory=list)
     corrupt: list[Corrupt] = field(default_factory=list)
+    others: frozenset[int] = frozenset()  # the numbers of all other copies
 
     @property
     def state(self) -> HeightState:

@@ -120,8 +120,9 @@ class LockHolds(Judge):
         state = copy.state
         lock = (state.height, state.locked_round)
         before = self._locks.get(copy.number, (0, -1))
-        self.require(lock[0] > before[0] or lock >= before, f"node {copy.number}: {before} → {lock}")
-        self._locks[copy.number] = lock
+        if lock != before:
+            self.require(lock[0] > before[0] or lock >= before, f"node {copy.number}: {before} → {lock}")
+            self._locks[copy.number] = lock
 
 
 class PrecommitsJustified(Judge):
@@ -129,11 +130,22 @@ class PrecommitsJustified(Judge):
 
     promise = "precommits are justified"
 
+    def __init__(self, arena: Arena) -> None:
+        super().__init__(arena)
+        self._justified: set[tuple[int, Prevote | Precommit]] = set()  # what a copy has heard, it has heard for ever
+
     def on_sent(self, copy: Copy, message: Message) -> None:
         payload = get_own_payload(copy, message)
         if isinstance(payload, Precommit) and payload.block_id is not None:
-            seen = self.count_prevotes(copy, payload.height, payload.round, payload.block_id)
-            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {payload}")
+            self.require_polka(copy, payload, payload.round)
+
+    def require_polka(self, copy: Copy, vote: Prevote | Precommit, round_: int) -> None:
+        """The copy that says this vote has heard of a quorum of prevotes for its block in a round."""
+        assert vote.block_id is not None
+        if (copy.number, vote) not in self._justified:
+            self._justified.add((copy.number, vote))
+            seen = self.count_prevotes(copy, vote.height, round_, vote.block_id)
+            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {vote}")
 
     def count_prevotes(self, copy: Copy, height: int, round_: int, block_id: Hash) -> int:
         """From how many distinct members this copy has prevotes, its own included."""
@@ -159,8 +171,7 @@ class PrevotesJustified(PrecommitsJustified):
     def on_sent(self, copy: Copy, message: Message) -> None:
         payload = get_own_payload(copy, message)
         if isinstance(payload, Prevote) and payload.block_id is not None and payload.valid_round >= 0:
-            seen = self.count_prevotes(copy, payload.height, payload.valid_round, payload.block_id)
-            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {payload}")
+            self.require_polka(copy, payload, payload.valid_round)
 
 
 class PolkasFollowCommits(Judge):

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from ledger.errors import CorruptStore
+from node.errors import LocalError
 from tests.simulator.copies import fast_signatures
 from tests.simulator.invariants import Broken
 from tests.simulator.liveness import run_scenario
 from tests.simulator.scenario import Move, Scenario
 
 TRIES_MAX: Final = 400  # some seconds
+TRIPPED: Final = (AssertionError, LookupError, ValueError, TypeError, AttributeError, CorruptStore, LocalError)
 
 Fails = Callable[[Scenario], bool]
 
@@ -29,7 +32,7 @@ def find_failure(scenario: Scenario) -> tuple[str, str] | None:
         run_scenario(scenario)
     except Broken as error:
         return error.promise, str(error)
-    except (AssertionError, LookupError, ValueError, TypeError, AttributeError) as error:  # the engine tripped
+    except TRIPPED as error:  # the engine tripped, or does not believe its journal
         return type(error).__name__, repr(error)
     return None
 
