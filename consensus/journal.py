@@ -111,7 +111,8 @@ def decode_frame(data: bytes) -> JournalFrame:
 def replay(frames: Iterable[bytes]) -> JournalState | None:
     """The state that frames add up to, or None without any. Raises ``CorruptStore``.
 
-    A body that the next state frame does not speak of was never spoken of at all: a crash came between the two.
+    A body that the next state frame does not name was never spoken of: the crash came between the two, and what
+    follows was written after the restart. Its proposal may be our own, signed and lost; said now, it would be a second.
     """
     state: JournalState | None = None
     bodies: list[BodyFrame] = []
@@ -132,10 +133,8 @@ def replay(frames: Iterable[bytes]) -> JournalState | None:
 
 
 def _apply(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) -> JournalState:
-    # A proposal of ours that a crash kept from being said stands in its body frame alone. Taken for one that was said,
-    # it would be handed out beside the one that we made after the restart: signed twice.
-    spoken_of = {frame.locked_block, frame.valid_block}
-    spoken_of.update(message.proposal.block_id for message in frame.signed if isinstance(message, SignedProposal))
+    proposed = [own.proposal.block_id for own in frame.signed if isinstance(own, SignedProposal)]
+    named = {frame.locked_block, frame.valid_block, *proposed}
     return replace(
         state,
         round=frame.round,
@@ -146,7 +145,7 @@ def _apply(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) 
         valid_block=frame.valid_block,
         signed=state.signed + frame.signed,
         polkas=state.polkas + frame.polkas,
-        blocks=(*state.blocks, *(body for body in bodies if body.proposal.proposal.block_id in spoken_of)),
+        blocks=(*state.blocks, *(body for body in bodies if body.proposal.proposal.block_id in named)),
     )
 
 

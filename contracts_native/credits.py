@@ -7,6 +7,7 @@ verb, ``move``, so that what leaves one holder arrives at another or nothing hap
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -26,11 +27,18 @@ RedemptionId = Annotated[bytes, Length(16, 16)]
 
 
 class RedemptionStatus(enum.StrEnum):
-    """`requested → paid | failed`; nothing leaves paid or failed."""
+    """Where a redemption stands; nothing leaves ``paid`` or ``failed``."""
 
     REQUESTED = "requested"
     PAID = "paid"
     FAILED = "failed"
+
+
+# (status, transaction) → the status that follows. What is not here is refused.
+REDEMPTION_TRANSITIONS: Final[Mapping[tuple[RedemptionStatus, str], RedemptionStatus]] = {
+    (RedemptionStatus.REQUESTED, "credit.confirm_payout"): RedemptionStatus.PAID,
+    (RedemptionStatus.REQUESTED, "credit.fail_payout"): RedemptionStatus.FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +282,7 @@ class ConfirmPayout(Payload):
     payout_reference: Reference
 
     def apply(self, state: State, tx: TxContext) -> None:
-        redemption = _get_requested(state, self.redemption)
+        redemption = _get_open(state, self.redemption, "credit.confirm_payout")
         if redemption.holder == tx.sender:
             raise NotPermitted("payout_to_oneself", format_address(tx.sender))
         issuer = ISSUERS.get(state, redemption.issuer)
@@ -284,7 +292,7 @@ class ConfirmPayout(Payload):
         ISSUERS.put(state, redemption.issuer, value=Issuer(issuer.limit_cents, left_cents))
         supply = _get_supply(state)
         SUPPLY.put(state, value=Supply(supply.issued_cents, supply.paid_out_cents + redemption.cents))
-        _end(state, self.redemption, RedemptionStatus.PAID, ended_by=tx.sender, payout_reference=self.payout_reference)
+        _end(state, self.redemption, "credit.confirm_payout", ended_by=tx.sender, reference=self.payout_reference)
 
 
 @transaction("credit.fail_payout", roles=(Role.FULFILMENT,))
@@ -296,22 +304,20 @@ class FailPayout(Payload):
     reason: Reference
 
     def apply(self, state: State, tx: TxContext) -> None:
-        redemption = _get_requested(state, self.redemption)
+        redemption = _get_open(state, self.redemption, "credit.fail_payout")
         give(state, redemption.holder, redemption.cents)
-        _end(state, self.redemption, RedemptionStatus.FAILED, ended_by=tx.sender, payout_reference=self.reason)
+        _end(state, self.redemption, "credit.fail_payout", ended_by=tx.sender, reference=self.reason)
 
 
-def _get_requested(state: State, redemption_id: bytes) -> Redemption:
+def _get_open(state: State, redemption_id: bytes, tag: str) -> Redemption:
     redemption = REDEMPTIONS.get(state, redemption_id)
-    if redemption.status is not RedemptionStatus.REQUESTED:
+    if (redemption.status, tag) not in REDEMPTION_TRANSITIONS:
         raise RuleViolated("redemption_already_ended", f"{redemption_id.hex()} is {redemption.status}")
     return redemption
 
 
-def _end(
-    state: State, redemption_id: bytes, status: RedemptionStatus, *, ended_by: Address, payout_reference: str
-) -> None:
+def _end(state: State, redemption_id: bytes, tag: str, *, ended_by: Address, reference: str) -> None:
     before = REDEMPTIONS.get(state, redemption_id)
-    after = replace(before, status=status, payout_reference=payout_reference)
-    REDEMPTIONS.put(state, redemption_id, value=after)
-    state.emit(RedemptionEnded(redemption_id, before.holder, before.cents, status, payout_reference, ended_by))
+    status = REDEMPTION_TRANSITIONS[before.status, tag]
+    REDEMPTIONS.put(state, redemption_id, value=replace(before, status=status, payout_reference=reference))
+    state.emit(RedemptionEnded(redemption_id, before.holder, before.cents, status, reference, ended_by))

@@ -7,6 +7,7 @@ with the key that it votes with in consensus, so no role and no freeze stands be
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, cast
 
@@ -50,7 +51,7 @@ Votes = Annotated[tuple[PublicKey, ...], Length(2 * VALIDATORS_MAX)]
 
 
 class ProposalStatus(enum.StrEnum):
-    """`open → scheduled → in_force | void`; `open → rejected | lapsed`."""
+    """Where a proposal stands; nothing leaves any status but the first two."""
 
     OPEN = "open"
     SCHEDULED = "scheduled"
@@ -58,6 +59,23 @@ class ProposalStatus(enum.StrEnum):
     VOID = "void"  # approved, but no longer possible when its height came
     REJECTED = "rejected"
     LAPSED = "lapsed"
+
+
+ITS_HEIGHT: Final = "its height"  # comes, which is no transaction
+# (status, transaction) → the statuses that may follow. A vote is refused on what is not here; a candidate's readiness
+# leaves a proposal that is not here as it is.
+PROPOSAL_TRANSITIONS: Final[Mapping[tuple[ProposalStatus, str], frozenset[ProposalStatus]]] = {
+    (ProposalStatus.OPEN, "governance.propose"): frozenset({ProposalStatus.OPEN, ProposalStatus.SCHEDULED}),
+    (ProposalStatus.OPEN, "governance.vote"): frozenset(
+        {ProposalStatus.OPEN, ProposalStatus.SCHEDULED, ProposalStatus.REJECTED}
+    ),
+    # Members that left may leave too many refusals among those who are in force.
+    (ProposalStatus.OPEN, "governance.ready"): frozenset(
+        {ProposalStatus.OPEN, ProposalStatus.SCHEDULED, ProposalStatus.REJECTED}
+    ),
+    (ProposalStatus.OPEN, ITS_HEIGHT): frozenset({ProposalStatus.LAPSED}),
+    (ProposalStatus.SCHEDULED, ITS_HEIGHT): frozenset({ProposalStatus.IN_FORCE, ProposalStatus.VOID}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +214,14 @@ def finish_block(state: State, end: BlockEnd) -> None:
         proposal = PROPOSALS.get(state, proposal_id)
         AGENDA.delete(state, height, proposal_id)
         if proposal.status is not ProposalStatus.SCHEDULED:
-            PROPOSALS.put(state, proposal_id, value=replace(proposal, status=ProposalStatus.LAPSED))
+            _put(state, proposal_id, proposal, replace(proposal, status=ProposalStatus.LAPSED), ITS_HEIGHT)
             continue
         try:
             _put_in_force(state, proposal.change, height)
             done = replace(proposal, status=ProposalStatus.IN_FORCE)
         except Rejected as error:
             done = replace(proposal, status=ProposalStatus.VOID, reason=error.reason)
-        PROPOSALS.put(state, proposal_id, value=done)
+        _put(state, proposal_id, proposal, done, ITS_HEIGHT)
 
 
 @transaction("governance.propose", roles=(VALIDATOR,))
@@ -246,7 +264,7 @@ class Propose(Payload):
         PROPOSALS.put(state, proposal_id, value=proposal)
         AGENDA.put(state, self.effective_height, proposal_id, value=Due())
         state.emit(ChangeProposed(proposal_id, proposer, change, self.effective_height))
-        _settle(state, proposal_id, proposal, tx.block)
+        _settle(state, proposal_id, proposal, tx.block, "governance.propose")
 
 
 @transaction("governance.vote", roles=(VALIDATOR,))
@@ -259,7 +277,7 @@ class Vote(Payload):
 
     def apply(self, state: State, tx: TxContext) -> None:
         proposal = PROPOSALS.get(state, self.proposal)
-        if proposal.status is not ProposalStatus.OPEN:
+        if (proposal.status, "governance.vote") not in PROPOSAL_TRANSITIONS:
             raise RuleViolated("proposal_not_open", f"{self.proposal.hex()} is {proposal.status}")
         voter = _get_signing_member(state, tx)
         if voter in (*proposal.approvals, *proposal.refusals):
@@ -271,7 +289,7 @@ class Vote(Payload):
         else:
             proposal = replace(proposal, refusals=(*proposal.refusals, voter))
         state.emit(VoteCast(self.proposal, voter, self.approves))
-        _settle(state, self.proposal, proposal, tx.block)
+        _settle(state, self.proposal, proposal, tx.block, "governance.vote")
 
 
 @transaction("governance.ready", roles=(CANDIDATE,))
@@ -295,17 +313,24 @@ class ShowReadiness(Payload):
         assert candidate is not None
         members.READY.put(state, candidate, value=members.Readiness(tx.time_ms))
         state.emit(CandidateReady(candidate, self.height))
-        for proposal_id, proposal in waiting:
-            is_in_time = tx.block.height + EFFECT_DELAY_BLOCKS <= proposal.effective_height
-            if proposal.status is ProposalStatus.OPEN and is_in_time:
-                _settle(state, proposal_id, proposal, tx.block)
+        _settle_first(state, waiting, tx.block)
 
 
-def _settle(state: State, proposal_id: bytes, proposal: Proposal, block: BlockContext) -> None:
+def _settle_first(state: State, waiting: list[tuple[bytes, Proposal]], block: BlockContext) -> None:
+    """Settle proposals to add one candidate until it is to join: it joins once, the others stay as they are."""
+    has_date = any(proposal.status is ProposalStatus.SCHEDULED for _, proposal in waiting)
+    for proposal_id, proposal in waiting:
+        if not has_date and block.height + EFFECT_DELAY_BLOCKS <= proposal.effective_height:
+            after = _settle(state, proposal_id, proposal, block, "governance.ready")
+            has_date = after.status is ProposalStatus.SCHEDULED
+
+
+def _settle(state: State, proposal_id: bytes, before: Proposal, block: BlockContext, tag: str) -> Proposal:
     """Store a proposal, scheduled or rejected if the votes say so. Raises ``RuleViolated`` if it must not be approved.
 
     An approved candidate that has not shown its readiness stays open until it does.
     """
+    proposal = before
     record = VALIDATORS.get(state)
     quorum = compute_quorum(len(record.members))
     approvals = sum(record.find_index(key) is not None for key in proposal.approvals)
@@ -320,7 +345,13 @@ def _settle(state: State, proposal_id: bytes, proposal: Proposal, block: BlockCo
         _check_effect(state, proposal.change, block.height)
         proposal = replace(proposal, status=ProposalStatus.SCHEDULED)
         state.emit(ChangeApproved(proposal_id, proposal.effective_height))
-    PROPOSALS.put(state, proposal_id, value=proposal)
+    _put(state, proposal_id, before, proposal, tag)
+    return proposal
+
+
+def _put(state: State, proposal_id: bytes, before: Proposal, after: Proposal, tag: str) -> None:
+    assert after.status in PROPOSAL_TRANSITIONS[before.status, tag], (before.status, tag, after.status)
+    PROPOSALS.put(state, proposal_id, value=after)
 
 
 def _check_form(change: Change) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ledger.encoding import encode
 
@@ -30,13 +30,13 @@ class State:
         self._reader = reader
         self._cache: dict[bytes, object] = {}
         self._hot: dict[bytes, object] = {} if hot is None else hot
-        self._dirty: dict[bytes, tuple[Table[object], object]] = {}
+        self._dirty: dict[bytes, tuple[Table[Any], object]] = {}
         self._dirty_keys: dict[bytes, list[bytes]] = {}  # per table prefix, sorted
         self._undo: list[tuple[bytes, object]] = []
         self._events: list[Event] = []
 
-    def find(self, table: Table[object], key: bytes) -> object | None:
-        """The value at a full key, or None."""
+    def find(self, table: Table[Any], key: bytes) -> Any:
+        """The value at a full key, of the table's type, or None."""
         entry = self._dirty.get(key)
         if entry is not None:
             return entry[1]
@@ -48,7 +48,7 @@ class State:
             cache[key] = value
         return value
 
-    def put(self, table: Table[object], key: bytes, value: object | None) -> None:
+    def put(self, table: Table[Any], key: bytes, value: object | None) -> None:
         """Set the value at a full key; None deletes."""
         before = self._dirty.get(key)
         if before is None:
@@ -59,8 +59,8 @@ class State:
         self._dirty[key] = (table, value)
 
     def scan(
-        self, table: Table[object], start: bytes, stop: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, object]]:
+        self, table: Table[Any], start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Any]]:
         """Pairs with ``start`` ≤ key < ``stop`` in key order, or reversed; changes of this overlay included."""
         changed = self._dirty_keys.get(table.prefix, [])
         changed = changed[bisect_left(changed, start) : bisect_left(changed, stop)]
@@ -119,7 +119,7 @@ class State:
         """Full key → decoded value or None, of the changes to hot tables: for ``hot`` of the next snapshot."""
         return {key: value for key, (table, value) in self._dirty.items() if table.is_hot}
 
-    def _present(self, key: bytes) -> Iterator[tuple[bytes, object]]:
+    def _present(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
         value = self._dirty[key][1]
         if value is not None:
             yield key, value

@@ -41,47 +41,46 @@ class Table(Generic[V]):
 
     def find(self, state: State, *parts: KeyPart) -> V | None:
         """The value, or None."""
-        return cast("V | None", state.find(self._as_object(), self.key(*parts)))
+        value: V | None = state.find(self, _make_key(self.prefix, parts))
+        return value
 
     def get(self, state: State, *parts: KeyPart) -> V:
         """The value. Raises ``RuleViolated`` with this table's reason if there is none."""
-        value = self.find(state, *parts)
+        value: V | None = state.find(self, _make_key(self.prefix, parts))
         if value is None:
             raise RuleViolated(self.missing, " ".join(map(_show_part, parts)))
         return value
 
     def put(self, state: State, *parts: KeyPart, value: V) -> None:
         """Insert or replace."""
-        state.put(self._as_object(), self.key(*parts), value)
+        state.put(self, _make_key(self.prefix, parts), value)
 
     def delete(self, state: State, *parts: KeyPart) -> None:
         """Remove; absent is fine."""
-        state.put(self._as_object(), self.key(*parts), None)
+        state.put(self, _make_key(self.prefix, parts), None)
 
     def scan(self, state: State, *parts: KeyPart) -> Iterator[tuple[bytes, V]]:
         """Every (full key, value) whose key begins with the parts, in key order."""
         start = self.key(*parts)
-        return cast("Iterator[tuple[bytes, V]]", state.scan(self._as_object(), start, compute_prefix_end(start)))
+        return state.scan(self, start, compute_prefix_end(start))
 
     def find_floor(self, state: State, *parts: KeyPart) -> tuple[bytes, V] | None:
         """The last entry at or before the key of all parts that shares all but the last part.
 
         The parts are a whole key of this table: below a part of a key, longer keys would sort above it.
         """
-        pairs = state.scan(self._as_object(), self.key(*parts[:-1]), self.key(*parts) + b"\0", reverse=True)
-        return cast("tuple[bytes, V] | None", next(pairs, None))
+        pairs = state.scan(self, self.key(*parts[:-1]), self.key(*parts) + b"\0", reverse=True)
+        return next(pairs, None)
 
     def find_above(self, state: State, *parts: KeyPart) -> tuple[bytes, V] | None:
         """The first entry after the key of all parts that shares all but the last part."""
         start = self.key(*parts) + b"\0"
-        pairs = state.scan(self._as_object(), start, compute_prefix_end(self.key(*parts[:-1])))
-        return cast("tuple[bytes, V] | None", next(pairs, None))
+        pairs = state.scan(self, start, compute_prefix_end(self.key(*parts[:-1])))
+        return next(pairs, None)
 
     def key(self, *parts: KeyPart) -> bytes:
         """The full key of the parts."""
-        if len(parts) == 1 and isinstance(parts[0], bytes):  # most keys are one id
-            return self.prefix + parts[0]
-        return self.prefix + b"".join(map(_encode_part, parts))
+        return _make_key(self.prefix, parts)
 
     def decode(self, raw: bytes) -> V:
         """A stored value. Raises ``CorruptStore``: the ledger wrote these bytes itself."""
@@ -94,9 +93,6 @@ class Table(Generic[V]):
         """The plain form of a value of this table."""
         return self._codec.to_plain(value)
 
-    def _as_object(self) -> Table[object]:
-        return cast("Table[object]", self)
-
 
 def check_distinct(tables: Iterable[Table[object]]) -> None:
     """Refuse two tables with one prefix: they would read each other's values."""
@@ -104,6 +100,13 @@ def check_distinct(tables: Iterable[Table[object]]) -> None:
     for table in tables:
         assert table.prefix not in seen, f"{table.kind} and {seen[table.prefix]} share prefix {table.prefix!r}"
         seen[table.prefix] = table.kind
+
+
+def _make_key(prefix: bytes, parts: tuple[KeyPart, ...]) -> bytes:
+    # Tables are asked some ten times a transaction, mostly for one id, or for their one record.
+    if len(parts) == 1 and type(part := parts[0]) is bytes:
+        return prefix + part
+    return prefix + b"".join(map(_encode_part, parts)) if parts else prefix
 
 
 def _encode_int(part: KeyPart) -> bytes:

@@ -417,7 +417,7 @@ class Core:
         self._writing = None
         self._chain = self._chain.advance(executed)
         self._validators = chain_store.read_validators(self._reader)
-        self.intake.note_committed(executed.transactions)
+        self.intake.note_committed(executed.transactions, height=height)
         self.mempool.remove(tx.tx_id for tx in executed.transactions)
         expired = self.mempool.drop_expired(height + 1)
         self._door.advance(self._chain)

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Final
 
-from ledger.errors import Malformed, Rejected
+from ledger.errors import Malformed, NotAdmitted, Rejected
 from ledger.primitives import Hash, PublicKey
 from ledger.transaction import Transaction
 from node.door import Door
@@ -75,12 +75,19 @@ class Intake:
             self._queues.move_to_end(peer)
         return None if fault is None else (peer, fault)
 
-    def note_committed(self, transactions: Iterable[Transaction]) -> None:
-        """A block holds these, which may still be in the pool: whoever sent them is trusted further."""
+    def note_committed(self, transactions: Iterable[Transaction], *, height: int) -> None:
+        """Block ``height`` holds these, which may still be in the pool: whoever sent them is trusted further.
+
+        A busy node meets transactions in a block before it has looked at the copies that wait here: those are not
+        decoded again when their turn comes.
+        """
         for tx in transactions:
             source = self._mempool.find_source(tx.tx_id)
             if source is not None:
                 self._trust[source] = min(self._trust.get(source, 0) + TRUST_EARNED, TRUST_MAX)
+            elif tx.tx_id not in self._mempool:
+                committed = NotAdmitted("transaction_already_committed", tx.tx_id.hex())
+                self._mempool.refusals.note(tx.raw, committed, tx.tx_id, height=height)
 
     def note_dropped(self, tx_id: Hash, now_ms: int) -> None:
         """A pending transaction turned out not to apply."""

@@ -443,6 +443,8 @@ async def is_ready(port: int) -> bool:
         return b" 200 " in line
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def has_ended(child: int) -> bool:

@@ -103,23 +103,25 @@ def test_power_cut_of_a_lone_validator_after_any_effect_breaks_no_promise(count:
     net.heal().run_until(5, within_ms=30_000)
 
 
-def build(body: bytes) -> Solo:
-    """A proposer that has built its block, and proposed and prevoted it."""
-    solo = Solo(me=0).start()
-    (order,) = only(solo.log, BuildBlock)
-    return solo.tell(BlockBuilt(HEIGHT, 0, sha256(body), order.time_ms, body))
-
-
 def test_body_without_a_state_after_it_was_never_spoken_of() -> None:
-    assert replay(build(A).frames[:1]) == JournalState(HEIGHT)
+    solo = Solo(me=0).start()
+    (build,) = only(solo.log, BuildBlock)
+    solo.tell(BlockBuilt(HEIGHT, 0, ID_A, build.time_ms, A))
+    assert replay(solo.frames[:1]) == JournalState(HEIGHT)
 
 
-def test_a_proposal_that_a_crash_kept_from_being_said_is_not_taken_for_one_that_was() -> None:
-    """Power fails between a body and its state; after the restart another block is proposed, and power fails again."""
-    (unsaid, _), (body, state) = build(B).frames, build(A).frames
-    replayed = replay([unsaid, body, state])
-    assert replayed is not None
-    assert replayed.blocks == (decode_frame(body),)
+def test_a_proposal_that_was_lost_with_its_state_is_not_said_after_another_restart() -> None:
+    frames: list[list[bytes]] = []
+    for body in (A, B):
+        solo = Solo(me=0).start()
+        (build,) = only(solo.log, BuildBlock)
+        solo.tell(BlockBuilt(HEIGHT, 0, sha256(body), build.time_ms, body))
+        frames.append(solo.frames[-2:])
+    (body_of_a, _), of_b = frames  # the power failed between the body of A and its state; then B was proposed
+    recorded = replay([body_of_a, *of_b])
+    assert recorded is not None
+    assert [frame.body for frame in recorded.blocks] == [B]
+    assert recorded == replay(of_b)
 
 
 def test_below_the_height_of_its_journal_a_node_only_watches() -> None:

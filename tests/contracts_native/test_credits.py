@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from contracts_native.credits import (
     BALANCES,
     ISSUERS,
     PAYMENT_REFERENCES,
+    REDEMPTION_TRANSITIONS,
     REDEMPTIONS,
     SUPPLY,
     Balance,
@@ -179,25 +182,39 @@ def test_a_failed_payout_gives_the_credits_back(world: World) -> None:
     check_credits_conserved(world.state)
 
 
+# Every pair of a status and a transaction, and where a redemption stands afterwards; what is absent is refused.
+
+REQUESTED, PAID, FAILED = RedemptionStatus.REQUESTED, RedemptionStatus.PAID, RedemptionStatus.FAILED
+ACTIONS: dict[str, Callable[[bytes], Payload]] = {
+    "credit.confirm_payout": lambda redemption: ConfirmPayout(redemption, "x"),
+    "credit.fail_payout": lambda redemption: FailPayout(redemption, "x"),
+}
+AFTER: dict[tuple[RedemptionStatus, str], RedemptionStatus] = {
+    (REQUESTED, "credit.confirm_payout"): PAID,
+    (REQUESTED, "credit.fail_payout"): FAILED,
+}
+
+
+@pytest.mark.parametrize("tag", ACTIONS)
 @pytest.mark.parametrize("reached", RedemptionStatus)
-@pytest.mark.parametrize("ending", [ConfirmPayout, FailPayout])
-def test_a_redemption_ends_once(
-    world: World, reached: RedemptionStatus, ending: type[ConfirmPayout | FailPayout]
-) -> None:
+def test_a_redemption_goes_only_where_the_domain_lets_it(world: World, reached: RedemptionStatus, tag: str) -> None:
     redemption = redeem(world)
-    reach: dict[RedemptionStatus, Payload] = {
-        RedemptionStatus.PAID: ConfirmPayout(redemption, "one"),
-        RedemptionStatus.FAILED: FailPayout(redemption, "one"),
-    }
-    if reached in reach:
-        world.apply(reach[reached], by=FULFILMENT)
-        world.refuses(ending(redemption, "two"), "redemption_already_ended", by=FULFILMENT)
-        assert status(world, redemption) is reached
+    if reached is PAID:
+        world.apply(ConfirmPayout(redemption, "one"), by=FULFILMENT)
+    if reached is FAILED:
+        world.apply(FailPayout(redemption, "one"), by=FULFILMENT)
+    wanted = AFTER.get((reached, tag))
+    if wanted is None:
+        refusal = world.refuses(ACTIONS[tag](redemption), "redemption_already_ended", by=FULFILMENT)
+        assert f"is {reached}" in refusal.item
     else:
-        world.apply(ending(redemption, "two"), by=FULFILMENT)
-        wanted = RedemptionStatus.PAID if ending is ConfirmPayout else RedemptionStatus.FAILED
-        assert status(world, redemption) is wanted
+        world.apply(ACTIONS[tag](redemption), by=FULFILMENT)
+    assert status(world, redemption) is (wanted or reached)
     check_credits_conserved(world.state)
+
+
+def test_the_table_says_what_was_walked() -> None:
+    assert dict(REDEMPTION_TRANSITIONS) == AFTER
 
 
 def test_only_what_a_holder_has_is_redeemed_and_only_from_an_issuer(world: World) -> None:

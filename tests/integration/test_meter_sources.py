@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 
 from node.meters.reports import MeterError
 from node.meters.sources import Chunk, open_source
+from tests.integration.serving import serving
 
 TIMEOUT_S: Final = 20
 
@@ -74,13 +76,10 @@ async def test_a_port_that_breaks_is_connected_to_again() -> None:
         nonlocal served
         served += 1
         writer.write(f"{served}".encode())
-        writer.close()
 
     said: list[str] = []
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with open_quietly(f"tcp://127.0.0.1:{port}", said) as chunks:
-            assert await read(chunks, 2) == b"12"
+    async with serving(serve) as port, open_quietly(f"tcp://127.0.0.1:{port}", said) as chunks:
+        assert await read(chunks, 2) == b"12"
     assert "the connection ended; again in 1 s" in said[0]
 
 
@@ -102,14 +101,12 @@ class Broker:
         self._writer: asyncio.StreamWriter | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readexactly(1))[0]
                 length = (await reader.readexactly(1))[0]
                 assert length < 128
                 self._take(head, await reader.readexactly(length), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
 
     def _take(self, head: int, body: bytes, writer: asyncio.StreamWriter) -> None:
         match head >> 4:
@@ -143,8 +140,8 @@ class Broker:
 @asynccontextmanager
 async def open_broker() -> AsyncIterator[tuple[Broker, str]]:
     broker = Broker()
-    async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
-        yield broker, f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}/p1"
+    async with serving(broker.serve) as port:
+        yield broker, f"mqtt://127.0.0.1:{port}/p1"
 
 
 async def test_a_broker_keeps_a_message_until_it_was_saved() -> None:

@@ -44,6 +44,7 @@ from tests.integration.loopback import (
     read_clock_ms,
     running,
 )
+from tests.integration.serving import close
 
 
 async def test_a_stranger_does_not_get_past_tls_and_the_others_go_on() -> None:
@@ -186,9 +187,7 @@ async def test_sockets_of_one_address_have_a_rate() -> None:
     async with running(network):
         for _ in range(SOCKETS_BURST + 1):
             reader, writer = await asyncio.open_connection("127.0.0.1", network.port)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            await close(writer)
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), WAIT_SECONDS) == b""
         assert network.refusals["too_many_sockets"] > 0
@@ -270,9 +269,7 @@ async def test_bytes_that_are_no_tls_get_no_answer() -> None:
             writer.write(rubbish)
             with contextlib.suppress(ConnectionError):
                 assert b"HTTP" not in await asyncio.wait_for(reader.read(), WAIT_SECONDS)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            await close(writer)
         assert network.refusals == {"tls_handshake_failed": 3}
 
 

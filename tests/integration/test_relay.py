@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from node.client import Answer, Client
 from node.keystore import MeterSigningKey, save_key_unencrypted
 from node.meter_files.dsmr import compute_crc
 from tests.integration.processes import TIMEOUT_MS, Network, running_network
+from tests.integration.serving import serving
 from tests.integration.test_testnet import run_command
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -50,10 +52,13 @@ class Port:
     number: int = 0
     is_connected: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         writer.write(b"7*kWh)\r\n!12AB\r\n" + make_telegram(max(0, self.shown - 1)))
         self.is_connected.set()
+        with contextlib.suppress(ConnectionError):  # a relay that is killed
+            await reader.read()  # it says nothing, and goes
+        self.writers.remove(writer)
 
     def show(self, count: int) -> None:
         """The next telegrams."""
@@ -66,14 +71,8 @@ class Port:
 @asynccontextmanager
 async def open_port() -> AsyncIterator[Port]:
     port = Port()
-    server = await asyncio.start_server(port.serve, "127.0.0.1", 0)
-    port.number = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(port.serve) as port.number:
         yield port
-    finally:
-        server.close()
-        for writer in port.writers:
-            writer.close()
 
 
 @dataclass

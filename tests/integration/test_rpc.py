@@ -20,6 +20,7 @@ from node import rpc, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
+from tests.integration.serving import close
 from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
 
 ISSUE = sign_fake(make_issue("p1"), UTILITY)
@@ -224,7 +225,7 @@ async def test_what_is_no_http_at_all_is_turned_away(door: Door, bytes_sent: byt
     except ConnectionError:
         pass  # cut off while we still spoke
     finally:
-        writer.close()
+        await close(writer)
     assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
 
 

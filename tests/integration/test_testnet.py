@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -190,7 +191,6 @@ async def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
     (net.get_home(0) / "genesis.json").write_text("{")
     with pytest.raises(TestnetError, match="node_ended_at_start: node0: wattprint: genesis_not_usable"):
         await net.start(timeout_ms=TIMEOUT_MS)
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", int(net.get_url(0)[-5:]))
-    async with server:
-        with pytest.raises(TestnetError, match="port_taken"):
-            await net.start(timeout_ms=TIMEOUT_MS)
+    taken = socket.create_server(("127.0.0.1", int(net.get_url(0)[-5:])))
+    with taken, pytest.raises(TestnetError, match="port_taken"):
+        await net.start(timeout_ms=TIMEOUT_MS)

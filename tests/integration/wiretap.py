@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-HOST: Final = "127.0.0.1"
+from tests.integration.serving import HOST, close, serving
+
 READ_BYTES: Final = 65_536
 
 
@@ -22,35 +23,21 @@ class Tap:
         self.target = target
         self.port = 0
         self.streams: list[bytearray] = []
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def seen(self) -> bytes:
         """Everything that passed, unmasked where it was masked."""
         return b"\n".join(read_stream(bytes(stream)) for stream in self.streams)
 
-    async def serve(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass both directions on until one side goes away."""
         try:
             far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
         except OSError:  # the node is not up yet; its peer tries again
-            writer.close()
             return
-        for one, other in ((reader, far_writer), (far_reader, writer)):
-            stream = bytearray()
-            self.streams.append(stream)
-            task = asyncio.create_task(_pass_on(one, other, stream))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self.streams += (bytearray(), bytearray())
+        out, back = self.streams[-2:]
+        await asyncio.gather(_pass_on(reader, far_writer, out), _pass_on(far_reader, writer, back))
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: bytearray) -> None:
@@ -62,7 +49,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
     except OSError:
         pass
     finally:
-        writer.close()
+        await close(writer)
 
 
 @asynccontextmanager
@@ -71,9 +58,7 @@ async def open_taps(targets: list[int]) -> AsyncIterator[list[Tap]]:
     async with AsyncExitStack() as stack:
         taps = [Tap(target) for target in targets]
         for tap in taps:
-            server = await tap.serve()
-            stack.callback(server.close)
-            stack.push_async_callback(tap.close)
+            tap.port = await stack.enter_async_context(serving(tap.serve))
         yield taps
 
 

@@ -11,7 +11,7 @@ from ledger.errors import Malformed, NotAdmitted, RuleViolated
 from ledger.execution import Chain
 from ledger.primitives import Hash, PublicKey
 from ledger.storage import MemoryStore
-from ledger.transaction import Transaction, check_signatures, decode_transaction
+from ledger.transaction import Transaction, TransactionTable, check_signatures, decode_transaction
 from node.chain_store import compute_genesis_batch, get_header, load_tree
 from node.door import Door
 from node.intake import TRUST_EARNED, TRUST_LOST, TURN_TRANSACTIONS, WAITING_BYTES_MAX, WORTHLESS_BURST, Intake
@@ -209,17 +209,32 @@ def test_an_unknown_peers_copies_are_judged_by_the_rules_and_a_trusted_ones_are_
     assert way.send(poor) is None
     assert way.send(*(one.raw for one in good)) is None
     assert [tx.raw for tx in way.mempool.list_transactions()] == [one.raw for one in good]
-    way.intake.note_committed([decode(one.raw) for one in good])
+    way.intake.note_committed([decode(one.raw) for one in good], height=1)
     trusted = [sign_fake(make_transfer(5), BOB, salt=salt).raw for salt in range(3 * TRUST_EARNED + 5)]
     assert way.send(*trusted) is None
     assert len(way.mempool) == len(good) + 3 * TRUST_EARNED  # as many as it was trusted with
+
+
+def test_a_copy_that_comes_after_its_block_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    way, paid = Way(), [sign_fake(make_issue(f"p{n}"), UTILITY) for n in range(3)]
+    way.intake.note_committed([decode(one.raw) for one in paid[:2]], height=1)
+    decoded: list[bytes] = []
+
+    def note(raw: bytes, table: TransactionTable) -> Transaction:
+        decoded.append(raw)
+        return decode_transaction(raw, table)
+
+    monkeypatch.setattr("node.door.decode_transaction", note)
+    for _ in range(WORTHLESS_BURST):
+        assert way.send(*(one.raw for one in paid)) is None  # a late copy is no fault
+    assert decoded == [paid[2].raw]
 
 
 def test_what_a_block_drops_costs_its_sender_trust_and_then_everything() -> None:
     way = Way()
     paid = [sign_fake(make_issue(f"p{n}"), UTILITY) for n in range(2 * TRUST_LOST)]
     assert way.send(*(one.raw for one in paid)) is None
-    way.intake.note_committed([decode(one.raw) for one in paid])
+    way.intake.note_committed([decode(one.raw) for one in paid], height=1)
     first, second = (sign_fake(make_transfer(5), BOB, salt=salt) for salt in (1, 2))
     assert way.send(first.raw) is None
     dropped = decode(first.raw).tx_id

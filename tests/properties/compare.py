@@ -11,6 +11,8 @@ from contracts_native.claims import CLAIMS, IMPAIRMENTS, get_lost_wh
 from contracts_native.credits import BALANCES, ISSUERS, REDEMPTIONS, compute_credit_sums
 from contracts_native.documents import DOCUMENTS, ENCRYPTION_KEYS, GRANTS, DocumentStatus
 from contracts_native.escrow import ESCROWS
+from contracts_native.evidence import OFFENCES
+from contracts_native.governance import PROPOSALS
 from contracts_native.lots import get_slices, is_withdrawn
 from contracts_native.matching import CLAIMED
 from contracts_native.meters import METERS, Channel
@@ -18,11 +20,13 @@ from contracts_native.offers import OFFERS
 from contracts_native.participants import PARTICIPANTS
 from contracts_native.readings import REPORTS, apply_revisions, find_report_at, list_facts
 from contracts_native.sites import SITES
+from ledger.parameters import get_parameters
 from ledger.primitives import Address
 from ledger.state import State
+from ledger.validators import VALIDATORS, get_protocol_version
 from tests.contracts_native.harness import list_lots
+from tests.properties.model_council import Model
 from tests.properties.model_energy import Claim
-from tests.properties.model_papers import Model
 
 Key = tuple[bytes, str, int]
 
@@ -37,6 +41,7 @@ def check_same(state: State, model: Model) -> None:
     _check_claims(state, model)
     _check_trade(state, model)
     _check_papers(state, model)
+    _check_council(state, model)
 
 
 def _check_people(state: State, model: Model) -> None:
@@ -175,3 +180,25 @@ def _check_papers(state: State, model: Model) -> None:
         for document in model.documents
         for (version, reader), key in document.grants.items()
     }
+
+
+def _check_council(state: State, model: Model) -> None:
+    assert [one.public_key for one in VALIDATORS.get(state).members] == model.validators
+    assert get_protocol_version(state) == model.version
+    found = {key[3:]: one for key, one in PROPOSALS.scan(state)}
+    assert {
+        key: (one.status.value, set(one.approvals), set(one.refusals), one.effective_height)
+        for key, one in found.items()
+    } == {one.id: (one.status, one.approvals, one.refusals, one.height) for one in model.proposals}
+    offences = {(key[3:35], int.from_bytes(key[35:43], "big"), key[43:-1].decode()) for key, _ in OFFENCES.scan(state)}
+    assert offences == model.offences
+    now = get_parameters(state)
+    durations_s = (now.lot_lifetime_s, now.matching_period_s, now.escrow_silence_s, now.dispute_deadline_s)
+    assert [one * 1_000 for one in (*durations_s, now.reading_skew_s)] == [
+        model.lifetime_ms,
+        model.period_ms,
+        model.silence_ms,
+        model.dispute_ms,
+        model.skew_ms,
+    ]
+    assert (frozenset(now.zone_pairs), now.reading_margin_percent) == (model.zone_pairs, model.margin_percent)

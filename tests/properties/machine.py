@@ -16,16 +16,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from contracts_native.amendments import SetShares
 from contracts_native.credits import IssueCredits
+from contracts_native.documents import DocumentAnchored, SetEncryptionKey, WrappedKey
 from contracts_native.meters import Channel, ChannelSpec, RegisterMeter, compute_meter_id
 from contracts_native.sites import RegisterSite, Technology
 from ledger.errors import Rejected
 from ledger.parameters import Parameters
-from ledger.primitives import Address, MeterKey, sha256
-from ledger.transaction import Payload
+from ledger.primitives import Address, Hash, MeterKey, PublicKey, sha256
+from ledger.transaction import BlockContext, BlockEnd, Payload
+from ledger.validators import VALIDATORS as VALIDATOR_TABLE
+from ledger.validators import Member, ValidatorRecord, set_validators
 from tests.contracts_native.harness import (
     ALICE,
     BOB,
     CAROL,
+    CHAIN_ID,
     CREDIT_LIMIT_CENTS,
     DAY_0_MS,
     DAY_MS,
@@ -39,9 +43,10 @@ from tests.contracts_native.harness import (
     make_person,
 )
 from tests.contracts_native.money import check_credits_conserved
+from tests.contracts_native.test_documents import make_paper, make_x25519
 from tests.properties.compare import check_same
 from tests.properties.model import Reasons
-from tests.properties.model_papers import Model
+from tests.properties.model_council import Model
 from tests.properties.model_places import Looks, Meter, Site
 
 START_MS: Final = DAY_0_MS + DAY_MS
@@ -57,6 +62,8 @@ SMALL_W: Final = 80  # 22 Wh of a quarter-hour are the most; above that it is qu
 DAVE: Final = make_person("dave")
 ERIN: Final = make_person("erin")
 NEWCOMERS: Final = (DAVE, ERIN)
+VALIDATORS: Final = tuple(make_person(f"v{number}") for number in range(4))
+CANDIDATES: Final = tuple(make_person(f"v{number}") for number in (4, 5))
 
 N: Final = st.integers(0, 99)  # which of some; 0 is the simplest
 ODD: Final = st.integers(0, 15)  # from 13 on somebody or something is wrong on purpose
@@ -80,6 +87,32 @@ def pick(some: Sequence[T], number: int) -> T:
     return some[number % len(some)]
 
 
+class BlockWorld(World):
+    """A world with validators, in which a block ends after each transaction."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__(parameters)
+        members = tuple(Member(one.public_key, one.name) for one in VALIDATORS)
+        set_validators(self.state, ValidatorRecord(members), from_height=0)
+        self.commit()
+        self.absent: bytes | None = None  # the validator that misses its turns
+
+    def end_block(self) -> PublicKey:
+        """The rule at the end of the block; who proposed it."""
+        members = VALIDATOR_TABLE.get(self.state).members
+        turns = [members[(self.height + one) % len(members)].public_key for one in range(2)]
+        proposer = turns[turns[0] == self.absent]
+        block = BlockContext(CHAIN_ID, self.height, self.time_ms, version=1)
+        self.table.finish_block(self.state, BlockEnd(block, proposer, compute_fake_id(self.height - 1)))
+        self.commit()
+        return proposer
+
+
+def compute_fake_id(height: int) -> Hash:
+    """What stands for the id of a block."""
+    return sha256(b"block %d" % height)
+
+
 class Ground(RuleBasedStateMachine):
     """The world and its model, side by side."""
 
@@ -88,7 +121,7 @@ class Ground(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(PARAMETERS)
+        self.world = BlockWorld(PARAMETERS)
         self.world.time_ms = START_MS
         self.model = Model(
             now_ms=START_MS,
@@ -98,9 +131,12 @@ class Ground(RuleBasedStateMachine):
             silence_ms=PARAMETERS.escrow_silence_s * 1_000,
             limits={UTILITY.address: CREDIT_LIMIT_CENTS},
         )
+        self.model.set_validators([one.public_key for one in VALIDATORS], from_height=0)
         for person, roles in ROLES.items():
             self.model.found(person.address, person.public_key, roles)
-        self.people: dict[bytes, Person] = {one.address: one for one in (*ROLES, *NEWCOMERS, STRANGER)}
+        self.people: dict[bytes, Person] = {
+            one.address: one for one in (*ROLES, *NEWCOMERS, STRANGER, *VALIDATORS, *CANDIDATES)
+        }
         self.meter_seeds: dict[bytes, bytes] = {}  # key → what signs for it
         self.count = 0
 
@@ -109,16 +145,19 @@ class Ground(RuleBasedStateMachine):
     ) -> Applied | None:
         """The ledger refuses for one of the reasons or, if there is none, applies."""
         tag = payload.declaration.tag
-        applied = None
+        applied, refusal = None, None
         try:
             signers = [self.people[one] for one in cosigners]
             applied = self.world.apply(payload, by=self.people[by], cosigners=signers)
         except Rejected as error:
-            assert error.reason in reasons, f"{tag}: {error}, the model has {reasons or 'nothing against it'}"
-            self.refused[error.reason] += 1
-        else:
+            refusal = error
+        if refusal is None:
             assert not reasons, f"{tag} applied, the model refuses it: {reasons}"
             self.done[tag] += 1
+            self.model.end_block(self.world.end_block())
+        else:
+            assert refusal.reason in reasons, f"{tag}: {refusal}, the model has {reasons or 'nothing against it'}"
+            self.refused[refusal.reason] += 1
         self.pass_time(1_000)
         return applied
 
@@ -147,7 +186,7 @@ class Ground(RuleBasedStateMachine):
     ) -> Site | None:
         payload = RegisterSite(Address(owner), technology, zone, capacity_w, "a site", DAY_0_MS)
         looks = Looks(zone, capacity_w, "a site", None, EFFICIENCY)
-        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks, DAY_0_MS)
+        reasons = self.model.register_site(by, cosigners, owner, technology.value, looks=looks, since_ms=DAY_0_MS)
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         if applied is None:
             return None
@@ -175,7 +214,9 @@ class Ground(RuleBasedStateMachine):
         payload = RegisterMeter(site.id, serial, key, specs, since_ms)
         meter_id = compute_meter_id(Address(by), serial)
         named = [(channel.value, capacity_w, length_s) for channel, capacity_w, length_s in channels]
-        reasons = self.model.register_meter(by, cosigners, site, meter_id, key, named, since_ms)
+        reasons = self.model.register_meter(
+            by, cosigners, site, meter_id=meter_id, key=key, channels=named, since_ms=since_ms
+        )
         applied = self.expect(payload, reasons, by=by, cosigners=cosigners)
         return None if applied is None else self.model.meters[-1]
 
@@ -199,6 +240,19 @@ class Ground(RuleBasedStateMachine):
         for person in (ALICE, BOB, CAROL):
             reasons = self.model.issue(by, person.address, CREDIT_CENTS, person.name)
             self.expect(IssueCredits(person.address, CREDIT_CENTS, person.name), reasons, by=by)
+        self.hand_in_papers()
+
+    def hand_in_papers(self) -> None:
+        """Bob hands in a paper that the utility can read, so that it can decide on him."""
+        for name, person in (("0", UTILITY), ("1", BOB)):
+            key = make_x25519(name)
+            reasons = self.model.set_encryption_key(person.address, key)
+            self.expect(SetEncryptionKey(key), reasons, by=person.address)
+        grants = (WrappedKey(UTILITY.address, make_x25519("0"), bytes(80)),)
+        paper = replace(make_paper("first", subject=BOB), grants=grants)
+        applied = self.expect(paper, self.model.anchor(BOB.address, paper, None), by=BOB.address)
+        assert applied is not None
+        self.model.documents[-1].id = applied.one(DocumentAnchored).document
 
     def share(
         self, site: Site, shares: tuple[tuple[Address, int], ...], *, by: bytes, cosigners: Sequence[bytes]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from contracts_native.lots import LotId, SliceRef
 from tests.properties.model import Reasons, gather
-from tests.properties.model_energy import HOUR_MS, Claim, Energy, Interval, Lot, Offer, Part, Stored, Unit
+from tests.properties.model_energy import Claim, Energy, Interval, Lot, Offer, Part, Stored, Unit
 from tests.properties.model_places import Meter
 
 
@@ -52,7 +52,7 @@ class Claims(Energy):
         return reasons, parts
 
     def _list_fitting(self, lot: Lot, meter: Meter, *, is_charge: bool) -> tuple[Reasons, list[int], bool]:
-        """The consumption intervals that a lot may be set against, and whether they are those of its hour."""
+        """The consumption intervals that a lot may be set against, and whether by the matching period."""
         length_ms = meter.channels["consumption"][1] * 1_000
         if lot.end_ms - lot.start_ms <= length_ms:
             start_ms = lot.start_ms - lot.start_ms % length_ms
@@ -62,10 +62,11 @@ class Claims(Energy):
             return gather((found.is_quarantined, "consumption_quarantined")), [start_ms], False
         if is_charge:
             return {"charge_not_recorded"}, [], True
-        hour_ms = lot.start_ms - lot.start_ms % HOUR_MS
-        starts_ms = [
-            start_ms for start_ms in range(hour_ms, hour_ms + HOUR_MS, length_ms) if self._counts(meter, start_ms)
-        ]
+        first_ms = lot.start_ms - lot.start_ms % self.period_ms
+        end_ms = first_ms + self.period_ms
+        starts_ms = [start_ms for start_ms in range(first_ms, end_ms, length_ms) if self._counts(meter, start_ms)]
+        if lot.end_ms > end_ms:
+            starts_ms = []
         return gather((not starts_ms, "consumption_not_recorded")), starts_ms, True
 
     def _counts(self, meter: Meter, start_ms: int) -> bool:
@@ -76,6 +77,7 @@ class Claims(Energy):
         self,
         sender: bytes,
         refs: Sequence[SliceRef],
+        *,
         beneficiary: bytes,
         period: tuple[int, int],
         statement: str,
@@ -215,7 +217,7 @@ class Claims(Energy):
                         stored.lost_wh += 1
 
     def correct(
-        self, sender: bytes, meter: Meter, channel: str, start_ms: int, values_wh: Sequence[int], flag: str
+        self, sender: bytes, meter: Meter, channel: str, start_ms: int, *, values_wh: Sequence[int], flag: str
     ) -> Reasons:
         reasons = self.may_sign("reading.correct", sender) | self._judge_own(meter, sender)
         if channel not in meter.channels:
@@ -259,7 +261,9 @@ class Claims(Energy):
         """The latest claims go first, and of each its last watt-hours; those matched by the hour after the others."""
         concerned = [claim for claim in self.claims if claim.meter is meter]
         for claim in sorted(concerned, key=lambda one: one.claimed_ms, reverse=True):
-            for part in sorted(reversed(claim.parts), key=lambda one: one.is_by_period):
+            late_first = claim.parts[::-1]
+            late_first.sort(key=lambda one: one.is_by_period)
+            for part in late_first:
                 excess_wh = self.taken[meter.id, start_ms] - room_wh
                 wh = min(max(0, excess_wh), part.against.count(start_ms))
                 if wh:

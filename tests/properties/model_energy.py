@@ -9,16 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from contracts_native.lots import LotId, SliceRef
 from contracts_native.readings import Report
 from tests.properties.model import Reasons, gather
 from tests.properties.model_places import Meter, Places, Shares
-
-HOUR_MS: Final = 3_600_000
-MARGIN_PERCENT: Final = 110
-SKEW_MS: Final = 60_000
 
 
 @dataclass(eq=False)
@@ -139,6 +134,9 @@ class Energy(Places):
 
     zone_pairs: frozenset[tuple[str, str]] = frozenset()
     lifetime_ms: int = 0
+    margin_percent: int = 110
+    skew_ms: int = 60_000
+    period_ms: int = 3_600_000  # within which what differs in length is matched
     told: dict[tuple[bytes, str], list[Told]] = field(default_factory=dict)
     sequences: dict[tuple[bytes, str], int] = field(default_factory=dict)
     intervals: dict[tuple[bytes, str, int], Interval] = field(default_factory=dict)
@@ -151,7 +149,7 @@ class Energy(Places):
 
     def most_wh(self, meter: Meter, channel: str) -> int:
         capacity_w, length_s = meter.channels[channel]
-        return capacity_w * length_s * MARGIN_PERCENT // 360_000
+        return capacity_w * length_s * self.margin_percent // 360_000
 
     def submit(self, sender: bytes, reports: Sequence[tuple[Report, bytes]]) -> Reasons:
         """``reports``: each with the key that signed it; no two of one channel."""
@@ -177,7 +175,7 @@ class Energy(Places):
             (report.interval_s != length_s, "interval_length_wrong"),
             (start_ms % (report.interval_s * 1_000) != 0, "interval_not_aligned"),
             (start_ms < meter.commissioned_ms, "reading_before_commissioning"),
-            (end_ms > self.now_ms + SKEW_MS, "reading_in_the_future"),
+            (end_ms > self.now_ms + self.skew_ms, "reading_in_the_future"),
             (any(start_ms < until and since < end_ms for since, until in meter.silent), "meter_not_active"),
             (any(start_ms < since_ms < end_ms for since_ms in dates), "reading_spans_key_change"),
             (

@@ -1,4 +1,4 @@
-"""The model's documents and what was decided on them; with it the model is whole."""
+"""The model's documents and what was decided on them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Document:
 
 
 @dataclass(eq=False)
-class Model(Bills):
-    """Everything."""
+class Papers(Bills):
+    """Documents and decisions."""
 
     encryption_keys: dict[bytes, bytes] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)

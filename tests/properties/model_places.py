@@ -76,7 +76,7 @@ class Places(Credits):
     meter_keys: set[bytes] = field(default_factory=set)
 
     def register_site(
-        self, sender: bytes, cosigners: Sequence[bytes], owner: bytes, technology: str, looks: Looks, since_ms: int
+        self, sender: bytes, cosigners: Sequence[bytes], owner: bytes, technology: str, *, looks: Looks, since_ms: int
     ) -> Reasons:
         reasons = self.may_sign("site.register", sender, cosigners)
         reasons |= gather((owner not in (sender, *cosigners), "owner_countersignature_missing"))
@@ -139,6 +139,7 @@ class Places(Credits):
         sender: bytes,
         cosigners: Sequence[bytes],
         site: Site,
+        *,
         meter_id: bytes,
         key: bytes,
         channels: Sequence[tuple[str, int, int]],

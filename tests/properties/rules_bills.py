@@ -105,9 +105,12 @@ class EscrowRules(Ground):
 
     @rule(which=N, luck=LUCK)
     def deposits(self, which: int, luck: Luck) -> None:
+        answers = [self.approve_return, self.reject_return, self.self_return]
         rules = [self.lock_escrow]
         if self.model.escrows:
-            rules += [self.request_return, self.set_off, self.approve_return, self.reject_return, self.self_return]
+            rules += [self.request_return, self.set_off, *answers]
+        if any(one.status == "return_requested" for one in self.model.escrows):
+            rules += answers * 2
         pick(rules, which)(luck)
 
     def lock_escrow(self, luck: Luck) -> None:

@@ -53,9 +53,9 @@ class ReadingRules(Ground):
         values, more, gap = make_values(cut), make_values(cut + n), pick((0, 0, 0, 0, 1, 2), n // 4)
         channels = [(meter, Channel(one)) for meter in self.model.meters for one in meter.channels]
         first = pick(channels, n)
-        reports = [self.make_report(*first, values, gap, n, odd)]
+        reports = [self.make_report(*first, values, gap=gap, n=n, odd=odd)]
         if n % 5 == 0 and pick(channels, n + 1) != first:
-            reports.append(self.make_report(*pick(channels, n + 1), more, 0, n, odd=0))
+            reports.append(self.make_report(*pick(channels, n + 1), more, gap=0, n=n, odd=0))
         by = self.someone(n)
         reasons = self.model.submit(by, reports)
         self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=by)
@@ -68,12 +68,12 @@ class ReadingRules(Ground):
         for meter in self.model.meters:
             channel = Channel.CONSUMPTION if "consumption" in meter.channels else Channel.PRODUCTION
             count = 2 * HOUR_MS // (meter.channels[channel][1] * 1_000)
-            reports.append(self.make_report(meter, channel, values[:count], 0, 0, odd=0))
+            reports.append(self.make_report(meter, channel, values[:count], gap=0, n=0, odd=0))
         reasons = self.model.submit(BOB.address, reports)
         self.expect(SubmitReadings(tuple(report for report, _ in reports)), reasons, by=BOB.address)
 
     def make_report(
-        self, meter: Meter, channel: Channel, values: list[int], gap: int, n: int, odd: int
+        self, meter: Meter, channel: Channel, values: list[int], *, gap: int, n: int, odd: int
     ) -> tuple[Report, bytes]:
         """A report with the key that signed it. Odd ones fill a gap, or have something wrong about them."""
         length_s = meter.channels[channel][1]
@@ -133,19 +133,35 @@ class ReadingRules(Ground):
     def correct(self, luck: Luck) -> None:
         n, cut, odd = luck.n, luck.cut, luck.odd
         values = make_values(cut)[:3]
-        meter_id, name, start_ms = pick(list(self.model.intervals), n)
+        meter_id, name, start_ms = pick(self.list_used() if odd < 6 else list(self.model.intervals), n)
         meter = next(one for one in self.model.meters if one.id == meter_id)
         if odd == 12:
             start_ms += 60_000
         by = self.rightly(MEASURER.address, odd, n)
         flag = pick((Flag.MEASURED, Flag.MEASURED, Flag.SUBSTITUTED), n // 2)
         payload = CorrectReading(meter_id, Channel(name), start_ms, tuple(values), flag, "wrong ratio")
-        reasons = self.model.correct(by, meter, name, start_ms, values, flag.value)
+        reasons = self.model.correct(by, meter, name, start_ms, values_wh=values, flag=flag.value)
         self.expect(payload, reasons, by=by)
+
+    def list_used(self) -> list[tuple[bytes, str, int]]:
+        """Intervals that claims stand on, or all if there are none."""
+        produced = [(lot.meter, lot.start_ms) for lot in self.list_claimed()]
+        used = [(meter, "production", start_ms) for meter, start_ms in produced]
+        used += [(meter, "consumption", start_ms) for meter, start_ms in +self.model.taken]
+        return used or list(self.model.intervals)
+
+    def list_claimed(self) -> list[LotId]:
+        """Lots of which a part is claimed, still in force."""
+        return [
+            lot.id
+            for lot in self.model.lots.values()
+            if not lot.is_withdrawn and any(unit.status == "claimed" for unit in lot.units)
+        ]
 
     def withdraw(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
-        chosen = [pick(list(self.model.lots), -1 - n)]
+        claimed = self.list_claimed()
+        chosen = [pick(claimed if claimed and odd < 6 else list(self.model.lots), -1 - n)]
         if n % 4 == 0:
             chosen.append(pick(list(self.model.lots), n // 4))
         if odd == 12:
@@ -161,19 +177,24 @@ class TradeRules(Ground):
     @rule(which=N, luck=LUCK)
     def trade(self, which: int, luck: Luck) -> None:
         rules = [self.transfer_energy, self.open_offer] if self.model.lots else []
-        rules += [self.accept_offer, self.accept_offer, self.cancel_offer] if self.model.offers else []
+        is_open = any(one.status == "open" for one in self.model.offers)
+        if is_open or (self.model.offers and luck.odd >= WRONG):
+            rules += [self.accept_offer, self.accept_offer, self.cancel_offer]
         if rules:
             pick(rules, which)(luck)
 
     @rule(which=N, luck=LUCK)
     def uses(self, which: int, luck: Luck) -> None:
         rules = [self.claim, self.charge_storage, self.claim] if self.model.lots else []
-        rules += [self.void_claim] if self.model.claims else []
+        is_impaired = any(one.status == "impaired" for one in self.model.claims)
+        if is_impaired or (self.model.claims and luck.odd >= WRONG):
+            rules += [self.void_claim]
         if rules:
             pick(rules, which)(luck)
 
-    def pick_refs(self, n: int, cut: int, odd: int, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
+    def pick_refs(self, luck: Luck, holder: bytes | None = None) -> tuple[list[SliceRef], Address]:
         """Parts of what somebody holds, mostly free to move; and who that is."""
+        n, cut, odd = luck.n, luck.cut, luck.odd
         runs = [
             run
             for lot in self.model.lots.values()
@@ -217,13 +238,13 @@ class TradeRules(Ground):
         self.expect(TransferEnergy(recipient, tuple(refs), ""), reasons, by=by)
 
     def claim(self, luck: Luck) -> None:
-        n, cut, odd = luck.n, luck.cut, luck.odd
+        n, odd = luck.n, luck.odd
         is_hourly, again = n % 3 > 0, n % 2 == 0
         impaired = [one for one in self.model.claims if one.status == "impaired" and not one.is_charge]
         replaces = pick(impaired, n) if impaired and again else None
         if odd == 10 and self.model.claims:
             replaces = pick(self.model.claims, n)
-        refs, owner = self.pick_refs(n, cut, odd, None if replaces is None else replaces.claimant)
+        refs, owner = self.pick_refs(luck, None if replaces is None else replaces.claimant)
         by = self.rightly(owner, odd, n)
         houses = [one for one in self.model.meters if "consumption" in one.channels] if odd < 11 else self.model.meters
         meter = pick(houses, n // 3) if is_hourly and houses else None
@@ -241,7 +262,9 @@ class TradeRules(Ground):
             None if replaces is None else replaces.id,
         )
         statement = payload.statement
-        reasons = self.model.claim(by, refs, beneficiary, period, statement, meter, replaces)
+        reasons = self.model.claim(
+            by, refs, beneficiary=beneficiary, period=period, statement=statement, meter=meter, replaces=replaces
+        )
         applied = self.expect(payload, reasons, by=by)
         if applied is not None:
             self.model.claims[-1].id = applied.make_id("claim")
@@ -255,10 +278,10 @@ class TradeRules(Ground):
         self.expect(VoidClaim(claim.id), reasons, by=by)
 
     def charge_storage(self, luck: Luck) -> None:
-        n, cut, odd = luck.n, luck.cut, luck.odd
+        n, odd = luck.n, luck.odd
         stores = [one for one in self.model.meters if one.site.technology == "storage"]
         meter = pick(stores, n) if odd < WRONG else pick(self.model.meters, n)
-        refs, _ = self.pick_refs(n, cut, odd, meter.site.owner)
+        refs, _ = self.pick_refs(luck, meter.site.owner)
         by = self.rightly(meter.site.owner, odd, n)
         statement = self.next_text()
         reasons = self.model.charge(by, meter, refs, statement)

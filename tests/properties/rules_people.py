@@ -264,7 +264,10 @@ class PaperRules(Ground):
     def wrap(self, n: int, odd: int) -> tuple[WrappedKey, ...]:
         """A key for somebody who has an encryption key, and perhaps for another."""
         readers = [*map(Address, self.model.encryption_keys)] or [self.someone(n)]
-        chosen = [pick(readers, n)] if n % 3 else [pick(readers, n), self.someone(n)]
+        other = self.someone(n) if odd == 11 else pick(readers, n // 3)
+        chosen = [pick(readers, n)]
+        if n % 3 == 0 and (other not in chosen or odd == 11):
+            chosen.append(other)
         keys = [self.model.encryption_keys.get(one, make_x25519("none")) for one in chosen]
         if odd == 12:
             keys = [make_x25519("another")] * len(chosen)
@@ -279,14 +282,15 @@ class PaperRules(Ground):
 
     def anchor_document(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
-        subject = pick((BOB, ALICE, *NEWCOMERS), n)
+        subject = pick([one for one in (BOB, ALICE, *NEWCOMERS) if one.address in self.model.members], n)
         paper = replace(make_paper(self.next_text(), subject=subject), grants=self.wrap(n, odd))
         if n % 4 == 3:
             site = pick(self.model.sites, n)
             paper = replace(paper, kind=DocumentKind.SITE_DESIGN, subject=None, site=site.id)
             by = self.rightly(pick((site.owner, site.utility), n // 4), odd, n)
         else:
-            by = self.rightly(pick((subject.address, UTILITY.address), n // 4 % 3), odd, n)
+            is_ours = self.model.members[subject.address].registrar == UTILITY.address
+            by = self.rightly((UTILITY if is_ours and n % 2 else subject).address, odd, n)
         paper = self.spoil_paper(paper, n, odd)
         applied = self.expect(paper, self.model.anchor(by, paper, None), by=by)
         if applied is not None:
@@ -320,7 +324,7 @@ class PaperRules(Ground):
         n, odd = luck.n, luck.odd
         document = pick(self.model.documents, -1 - n // 5)
         by, grants = self.rightly(document.owner, odd, n), self.wrap(n, odd)
-        version = 1 + n % 2
+        version = len(document.versions) if odd < 8 else 1 + n % 2
         reasons = self.model.grant(by, document, version, grants)
         self.expect(GrantDocument(document.id, version, grants), reasons, by=by)
 

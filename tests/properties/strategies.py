@@ -9,7 +9,7 @@ import enum
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 
@@ -74,6 +74,7 @@ def values_of(kind: object, pool: Pool | None = None) -> Strategy:
     for known, strategy in plain.items():
         if kind is known:
             return strategy
+    assert isinstance(kind, NewType), f"no values are known of {kind}"
     return values_of(kind.__supertype__, pool)
 
 
@@ -145,7 +146,8 @@ def spoil_json(draw: Callable[[Strategy], Any], value: Json) -> Json:
     if isinstance(value, list) and value and draw(st.integers(0, 3)):
         place = draw(st.integers(0, len(value) - 1))
         return [*value[:place], spoil_json(draw, value[place]), *value[place + draw(st.integers(0, 1)) :]]
-    return draw(ANY_JSON)
+    other: Json = draw(ANY_JSON)
+    return other
 
 
 def spoil_plain(draw: Callable[[Strategy], Any], value: Plain) -> Plain:
@@ -153,4 +155,5 @@ def spoil_plain(draw: Callable[[Strategy], Any], value: Plain) -> Plain:
     if isinstance(value, tuple) and value and draw(st.integers(0, 3)):
         place = draw(st.integers(0, len(value) - 1))
         return (*value[:place], spoil_plain(draw, value[place]), *value[place + draw(st.integers(0, 1)) :])
-    return draw(ANY_PLAIN)
+    other: Plain = draw(ANY_PLAIN)
+    return other

@@ -80,7 +80,7 @@ def correct(town: CommunityChain) -> tuple[int, str, set[bytes]]:
 
 
 def make_good(town: CommunityChain, claim_id: bytes, taken_wh: int) -> tuple[Transaction, Transaction, int]:
-    """The buyer gets wind of the same quarter-hour, behind ``taken_wh`` of what is free of it, and claims it instead."""
+    """The buyer gets wind of the same quarter-hour, after ``taken_wh`` of what is free, and claims it instead."""
     use = town.claimed[claim_id]
     claim = CLAIMS.get(town.chain.state, claim_id)
     lost_wh = get_lost_wh(town.chain.state, claim_id, claim)
