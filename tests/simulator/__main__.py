@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
+from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
 from tests.simulator.minimise import ScenarioFailed, judge, judge_all
-from tests.simulator.stories import KINDS, build_storm
+from tests.simulator.stories import KINDS, build_storm, describe_run, run_long
 
 LIVE_SECONDS = 0.5
 LINE_SECONDS = 60
@@ -27,7 +27,9 @@ def main() -> int:
     options = parse_options()
     run = pick_runner(options)
     try:
-        if options.seed is not None:
+        if options.long_run is not None:
+            long_run(options)
+        elif options.seed is not None:
             run(options.seed)
             sys.stdout.write(f"seed {options.seed}: every promise held\n")
         else:
@@ -46,6 +48,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--storm", choices=sorted(KINDS), help="without --directed: only this kind")
     parser.add_argument("--validators", type=int, default=4, help="without --directed: how many nodes")
     parser.add_argument("--seed", type=int, help="replay this one seed; name its family or its kind as well")
+    parser.add_argument("--long-run", type=int, metavar="HEIGHTS", help="seven validators, two Byzantine throughout")
     parser.add_argument("--first", type=int, default=0, help="the first seed of a longer run")
     parser.add_argument("--seconds", type=int, help="how long to go on; a minute, unless --count is given")
     parser.add_argument("--count", type=int, help="how many seeds at the most")
@@ -67,6 +70,18 @@ def pick_runner(options: argparse.Namespace) -> Callable[[int], object]:
         return lambda seed: judge_all(list_scenarios(seed, 1))
     kinds = [options.storm] if options.storm else list(KINDS)
     return lambda seed: judge(build_storm(kinds[seed % len(kinds)], seed, options.validators))
+
+
+def long_run(options: argparse.Namespace) -> None:
+    """Two Byzantine of seven, over many heights: whole nodes, or with --directed engines."""
+    began, seed = time.monotonic(), options.seed or 1
+    if options.directed:
+        judge_all([build_long_run(seed, options.long_run)])
+        sys.stdout.write(f"{options.long_run:,} heights of engines in {time.monotonic() - began:.0f} s: ")
+    else:
+        cluster = run_long(seed, options.long_run)
+        sys.stdout.write(f"{options.long_run:,} heights in {time.monotonic() - began:.0f} s: {describe_run(cluster)}; ")
+    sys.stdout.write("one chain, every promise held\n")
 
 
 def search(run: Callable[[int], object], *, first: int, seconds: int | None, count: int | None) -> None:

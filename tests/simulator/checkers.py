@@ -7,6 +7,7 @@ are judged. A failure tells the one command that replays it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from consensus.light_client import verify_commit
@@ -29,6 +30,7 @@ from tests.simulator.cluster import CHAIN_ID, Cluster, Node
 
 SPREAD_MS: Final = 6_000  # after healing, by when rounds are within one of each other
 ROUNDS_PER_VALIDATOR: Final = 2  # to decide a height after healing: every proposer has had two turns
+FINALITY_HEIGHTS: Final = 50  # looked at each time
 BLOCKS_TO_INCLUDE: Final = 3  # by honest proposers, until a transaction that everybody may know is in one
 
 
@@ -152,6 +154,13 @@ def list_named(cluster: Cluster, node: Node) -> set[int]:
     return {cluster.find_number(PublicKey(key)) for key in keys}
 
 
+def check_the_guilty_are_named(cluster: Cluster) -> None:
+    """Evidence on the chain of every honest node names all who are Byzantine; nobody else, as Safety 10 says."""
+    for node in cluster.honest:
+        missing = cluster.guilty - list_named(cluster, node)
+        _require(cluster, not missing, "the guilty are named", f"node {node.number} has nothing on {missing}")
+
+
 def check_uniqueness(cluster: Cluster) -> None:
     """Safety 12: a transaction is in at most one block, once."""
     for node in cluster.honest:
@@ -254,6 +263,14 @@ def check_rounds_come_together(cluster: Cluster) -> None:
     rounds = [state.round for state in known if state.height == lowest]
     holds = not rounds or max(rounds) - min(rounds) <= 1
     _require(cluster, holds, "rounds come together", f"rounds {rounds} at height {lowest}")
+
+
+def check_finality(cluster: Cluster, *, within_ms: int) -> None:
+    """Liveness 1, while faults go on: no height takes longer than this after the one before, the next one included."""
+    moments = [ms for _, ms in sorted(cluster.observed.decided_ms.items())[-FINALITY_HEIGHTS:]]
+    waits = [later - earlier for earlier, later in pairwise([*moments, cluster.timeline.now_ms])]
+    holds = not waits or max(waits) <= within_ms
+    _require(cluster, holds, "all decide", f"a height took {max(waits, default=0)} ms, at most {within_ms}")
 
 
 def check_a_transaction_is_taken(cluster: Cluster) -> None:

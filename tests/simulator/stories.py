@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Final
 
 from contracts_native.credits import IssueCredits, TransferCredits
-from tests.simulator.checkers import check_all, check_liveness
+from node import chain_store
+from tests.simulator.checkers import (
+    check_all,
+    check_finality,
+    check_liveness,
+    check_memory,
+    check_no_honest_node_is_blamed,
+    check_the_guilty_are_named,
+    list_named,
+)
 from tests.simulator.cluster import ACCOUNTS, Cluster
 from tests.simulator.governance import follow, show_readiness, vote_on_everything
 from tests.simulator.governance import propose as propose_change
@@ -22,6 +32,10 @@ from tests.simulator.world import Faults
 
 STORM_STEPS: Final = 16
 STEP_MS: Final = 400
+LONG_RUN_VALIDATORS: Final = 7
+LONG_STEP_MS: Final = 500
+LOOK_BLOCKS: Final = 50
+FINALITY_MS_MAX: Final = 30_000  # of virtual time, between one height and the next
 WORDS: Final = ("add", "remove", "parameters", "ready", "vote", "vote", "vote")
 
 
@@ -58,6 +72,52 @@ def run_storm(storm: Storm) -> Cluster:
     for node in cluster.honest:
         follow(cluster, node.number)
     return cluster
+
+
+def run_long(seed: int, heights: int) -> Cluster:
+    """Seven validators, two of them Byzantine in every way all the time, over many heights; payments meanwhile.
+
+    Raises ``Broken`` if a promise fails, if the chain stands still for longer than ``FINALITY_MS_MAX``, or if evidence
+    on the chain of an honest node names anybody but these two, or not both.
+    """
+    random = Random(f"long run {seed}")
+    guilty = random.sample(range(LONG_RUN_VALIDATORS), 2)
+    honest = [number for number in range(LONG_RUN_VALIDATORS) if number not in guilty]
+    corrupt = [
+        Corrupt(number, behaviour, random.choice([5, 20, 50]), frozenset(random.sample(honest, 3)))
+        for number in guilty
+        for behaviour in Behaviour
+    ]
+    cluster = Cluster(LONG_RUN_VALIDATORS, seed, corrupt=corrupt)
+    cluster.replay = f"python -m tests.simulator --long-run {heights} --seed {seed}"
+    while (height := min(node.height for node in cluster.honest)) < heights:
+        cluster.submit_something()
+        cluster.run_for(LONG_STEP_MS)
+        check_memory(cluster)
+        check_finality(cluster, within_ms=FINALITY_MS_MAX)
+        if height % LOOK_BLOCKS == 0:
+            check_no_honest_node_is_blamed(cluster)
+    check_all(cluster)
+    check_the_guilty_are_named(cluster)
+    for node in cluster.honest:
+        follow(cluster, node.number)
+    return cluster
+
+
+def describe_run(cluster: Cluster) -> str:
+    """What a long run came to: rounds, times to finality, and who is named."""
+    node = max(cluster.honest, key=lambda one: one.height)
+    certificates = (chain_store.find_certificate(node.store, height) for height in range(1, node.height + 1))
+    rounds = [certificate.round for certificate in certificates if certificate is not None]
+    moments = [ms for _, ms in sorted(cluster.observed.decided_ms.items())]
+    waits = sorted(later - earlier for earlier, later in pairwise(moments))
+    named = [sorted(list_named(cluster, one)) for one in cluster.honest]
+    p95_ms = waits[len(waits) * 95 // 100]
+    return (
+        f"virtual {(moments[-1] - moments[0]) // 1000} s, rounds up to {max(rounds)}, a height took "
+        f"{waits[len(waits) // 2]} ms (median), {p95_ms} (p95), {waits[-1]} (most); "
+        f"Byzantine {sorted(cluster.guilty)}, named on chain by each honest node {named}"
+    )
 
 
 def _perform(cluster: Cluster, move: Turn | Split | Cut | Pay | Govern) -> None:
