@@ -30,7 +30,7 @@ def run_scenario(scenario: Scenario, *, real_signatures: bool = False) -> Arena:
     if len(scenario.faulty) > arena.validators.f:
         return _run_overrun(arena)
     arena.watch(*(judge(arena) for judge in SAFETY))
-    _run_faults(arena)
+    play_faults(arena)
     if arena.undecided:
         _run_healed(arena)
     judge_memory(arena)
@@ -41,12 +41,13 @@ def _run_overrun(arena: Arena) -> Arena:
     """More than f are faulty: forks may happen, but not unnoticed."""
     fork = ForkNamesTheGuilty(arena)
     arena.watch(*(judge(arena) for judge in SAFETY_ALWAYS), fork)
-    _run_faults(arena)
+    play_faults(arena)
     fork.finish()
     return arena
 
 
-def _run_faults(arena: Arena) -> None:
+def play_faults(arena: Arena) -> None:
+    """The first phase: until all have decided, or the faults end."""
     scenario = arena.scenario
     end_ms = START_MS + scenario.faults_ms
     arena.start()
