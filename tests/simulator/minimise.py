@@ -60,7 +60,8 @@ def minimise(case: Case, fails: Callable[[Case], bool]) -> Case:
         tries += 1
         return tries <= TRIES_MAX and fails(candidate)
 
-    for plainer in case.list_plainer():
+    for make_plainer in case.list_plainer():
+        plainer = make_plainer(case)
         if plainer != case and still_fails(plainer):
             case = plainer
     size = max(len(case.moves) // 2, 1)
