@@ -95,6 +95,24 @@ def test_a_removed_validator_no_longer_counts_and_goes_on_following() -> None:
     check_all(net)
 
 
+def test_a_light_client_follows_several_changes_from_genesis() -> None:
+    net = Cluster(validators=4, seed=38, followers=2)
+    net.run_until(height=3)
+    grow(net, 4, (0, 1, 2))
+    propose(net, 1, remove=0, ahead=10)
+    net.run_for(3_000)
+    proposal_id, proposal = list_proposals(net, 2)[-1]
+    vote(net, 2, 3, 4, proposal=proposal_id)
+    net.run_until(height=proposal.effective_height + 1, within_ms=120_000)
+    from_height = grow(net, 5, (4, 1, 2))
+    net.run_until(height=from_height + 3, within_ms=120_000)
+    headers = [chain_store.get_header(net[5].store, height) for height in range(net[5].height + 1)]
+    assert len({header.validators_hash for header in headers}) == 4
+    assert [follow(net, node.number).height for node in net.nodes] == [node.height for node in net.nodes]
+    assert list_signers(net, from_height + 2) <= {1, 2, 3, 4, 5}
+    check_all(net)
+
+
 def test_a_light_client_refuses_a_set_that_no_header_announced() -> None:
     net = Cluster(validators=4, seed=33, followers=1)
     net.run_until(height=3)
