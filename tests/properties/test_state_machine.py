@@ -18,9 +18,9 @@ from tests.properties.rules_people import PaperRules, PeopleRules, PlaceRules
 # About 30 s of processor time; HYPOTHESIS_PROFILE=search makes it as long as one likes. After ten examples Hypothesis
 # begins to vary those it had, five times each, and most of what they do is the same: so it starts over instead.
 EXAMPLES: Final = 10
-SEEDS: Final = 12
+SEEDS: Final = 24
 STEPS: Final = 60
-APPLIED_LEAST: Final = 5
+APPLIED_LEAST: Final = 3
 
 
 class Machine(PeopleRules, PlaceRules, PaperRules, ReadingRules, TradeRules, BillRules, EscrowRules, CouncilRules):
