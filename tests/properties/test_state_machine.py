@@ -20,7 +20,8 @@ from tests.properties.rules_people import PaperRules, PeopleRules, PlaceRules
 EXAMPLES: Final = 10
 SEEDS: Final = 24
 STEPS: Final = 60
-APPLIED_LEAST: Final = 3
+APPLIED_LEAST: Final = 3  # of each transaction
+REASONS_LEAST: Final = 120  # for which something was refused
 
 
 class Machine(PeopleRules, PlaceRules, PaperRules, ReadingRules, TradeRules, BillRules, EscrowRules, CouncilRules):
@@ -32,6 +33,7 @@ class Machine(PeopleRules, PlaceRules, PaperRules, ReadingRules, TradeRules, Bil
 
 def test_the_ledger_agrees_with_the_model_whatever_happens() -> None:
     Machine.done.clear()
+    Machine.refused.clear()
     profile = settings()
     chosen = settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
     searched = [random.getrandbits(64) for _ in range(profile.max_examples // EXAMPLES)]
@@ -40,3 +42,4 @@ def test_the_ledger_agrees_with_the_model_whatever_happens() -> None:
     assert set(Machine.done) == set(load_table().payloads)
     rare = {tag: count for tag, count in Machine.done.items() if count < APPLIED_LEAST}
     assert not rare, "each transaction applied several times"
+    assert len(Machine.refused) >= REASONS_LEAST
