@@ -52,7 +52,7 @@ from tests.properties.model_places import Looks, Meter, Site
 START_MS: Final = DAY_0_MS + DAY_MS
 PARAMETERS: Final = Parameters(
     lot_lifetime_s=2 * 86_400,
-    escrow_silence_s=43_200,
+    escrow_silence_s=4 * 3_600,
     dispute_deadline_s=43_200,
     zone_pairs=(("FR", "DE"),),
 )

@@ -224,10 +224,13 @@ class Bills(Claims):
             self._return(escrow)
         return reasons
 
+    def list_overdue(self, escrow: Escrow) -> list[Bill]:
+        owed = self.list_open(escrow.consumer, escrow.utility)
+        return [bill for bill in owed if bill.due_ms < self.now_ms and bill.status != "disputed"]
+
     def set_off(self, sender: bytes, escrow: Escrow) -> Reasons:
         reasons = self._judge_escrow("escrow.set_off", sender, escrow, of="utility", status="held")
-        owed = self.list_open(escrow.consumer, escrow.utility)
-        overdue = [bill for bill in owed if bill.due_ms < self.now_ms and bill.status != "disputed"]
+        overdue = self.list_overdue(escrow)
         reasons |= self.may_be_given(escrow.consumer) | gather((not overdue, "nothing_overdue_to_set_off"))
         if not reasons:
             for bill in overdue:

@@ -8,7 +8,7 @@ from contracts_native.bills import BillLine, CreditBill, DisputeBill, IssueBill,
 from contracts_native.escrow import ApproveReturn, LockEscrow, RejectReturn, RequestReturn, SelfReturn, SetOff
 from ledger.primitives import Address
 from tests.contracts_native.harness import HOUR_MS, RIVAL
-from tests.properties.machine import LUCK, Ground, Luck, N, pick
+from tests.properties.machine import LUCK, WRONG, Ground, Luck, N, pick
 from tests.properties.model_bills import Bill, Escrow
 from tests.properties.model_places import Meter
 
@@ -48,7 +48,7 @@ class BillRules(Ground):
 
     def issue_bill(self, luck: Luck) -> None:
         n, cut, odd = luck.n, luck.cut, luck.odd
-        count, price = pick((1, 2, 3, 0), cut), pick((10**6, 250_000, 100), cut // 4)
+        count, price = pick((1, 2, 3, 4, 2, 1, 3, 0), cut), pick((10**6, 250_000, 10**6, 100), cut // 8)
         houses = [one for one in self.model.meters if "consumption" in one.channels]
         house = pick(houses, n) if odd < 10 else pick(self.model.meters, n)
         starts_ms = self.list_unbilled(house)
@@ -59,7 +59,7 @@ class BillRules(Ground):
             lines.append((self.make_line(house, starts_ms[count], 1, 0, price), house))
         by = self.rightly(house.utility, odd, n)
         consumer = Address(house.site.owner) if odd != 10 else self.someone(n)
-        due_ms = self.model.now_ms + (n % 10 - (1 if odd == 8 else 0)) * HOUR_MS
+        due_ms = self.model.now_ms + (n % 4 - (1 if odd == 8 else 0)) * HOUR_MS
         payload = IssueBill(consumer, tuple(line for line, _ in lines), due_ms, "June")
         applied = self.expect(payload, self.model.issue_bill(by, consumer, lines, due_ms), by=by)
         if applied is not None:
@@ -108,9 +108,14 @@ class EscrowRules(Ground):
         answers = [self.approve_return, self.reject_return, self.self_return]
         rules = [self.lock_escrow]
         if self.model.escrows:
-            rules += [self.request_return, self.set_off, *answers]
-        if any(one.status == "return_requested" for one in self.model.escrows):
+            rules += [self.request_return, self.set_off]
+        asked = [one for one in self.model.escrows if one.status == "return_requested"]
+        if asked or (self.model.escrows and luck.odd >= WRONG):
             rules += answers * 2
+        if any(one.requested_ms + self.model.silence_ms <= self.model.now_ms for one in asked):
+            rules += [self.self_return] * 6
+        if any(self.model.list_overdue(one) for one in self.model.escrows if one.status == "held"):
+            rules += [self.set_off] * 4
         pick(rules, which)(luck)
 
     def lock_escrow(self, luck: Luck) -> None:
@@ -160,6 +165,7 @@ class EscrowRules(Ground):
 
     def set_off(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
-        escrow = pick(self.model.escrows, -1 - n // 9)
+        fit = [one for one in self.model.escrows if one.status == "held" and self.model.list_overdue(one)]
+        escrow = pick(fit if fit and odd < 12 else self.model.escrows, -1 - n // 9)
         by = self.rightly(escrow.utility, odd, n)
         self.expect(SetOff(escrow.id), self.model.set_off(by, escrow), by=by)

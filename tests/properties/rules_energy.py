@@ -188,7 +188,7 @@ class TradeRules(Ground):
         rules = [self.claim, self.charge_storage, self.claim] if self.model.lots else []
         is_impaired = any(one.status == "impaired" for one in self.model.claims)
         if is_impaired or (self.model.claims and luck.odd >= WRONG):
-            rules += [self.void_claim]
+            rules += [self.void_claim] * 2
         if rules:
             pick(rules, which)(luck)
 

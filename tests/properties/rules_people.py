@@ -99,7 +99,8 @@ class PeopleRules(Ground):
     def set_roles(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
         by = self.rightly(pick((ADMIN, UTILITY), n).address, odd, n)
-        who = pick(NEWCOMERS, n // 2).address if odd < 11 else self.someone(n)
+        here = [one.address for one in NEWCOMERS if one.address in self.model.members]
+        who = pick(here, n // 2) if here and odd < 11 else self.someone(n)
         roles = pick(ROLE_SETS, n // 4)
         reasons = self.model.set_roles(by, who, tuple(roles))
         self.expect(SetRoles(who, roles), reasons, by=by)
@@ -159,6 +160,8 @@ class PlaceRules(Ground):
     @rule(which=N, luck=LUCK)
     def places(self, which: int, luck: Luck) -> None:
         rules = [self.set_shares, self.amend_site, self.rotate_meter_key, self.suspend_meter, self.retire_meter]
+        if any(one.status == "suspended" for one in self.model.meters):
+            rules += [self.suspend_meter] * 3
         rules += [self.register_site] * (len(self.model.sites) < SITES_MAX)
         rules += [self.register_meter] * (len(self.model.meters) < METERS_MAX)
         pick(rules, which)(luck)
@@ -219,7 +222,8 @@ class PlaceRules(Ground):
 
     def suspend_meter(self, luck: Luck) -> None:
         n, odd = luck.n, luck.odd
-        meter = pick(self.model.meters, n)
+        suspended = [one for one in self.model.meters if one.status == "suspended"]
+        meter = pick(suspended if suspended and odd < 6 else self.model.meters, n)
         by = self.rightly(meter.utility, odd, n)
         from_ms = max(meter.last_end_ms, meter.since_ms) + (n % 80 - 20) * MINUTE_MS
         if odd == 12:
