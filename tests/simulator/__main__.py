@@ -86,8 +86,6 @@ def long_run(options: argparse.Namespace) -> None:
 
 def search(run: Callable[[int], object], *, first: int, seconds: int | None, count: int | None) -> None:
     """Seed after seed, with a line that tells how far it is."""
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
     limit = math.inf if seconds is None else seconds
     began = time.monotonic()
     is_live = sys.stdout.isatty()
@@ -106,4 +104,6 @@ def search(run: Callable[[int], object], *, first: int, seconds: int | None, cou
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     sys.exit(main())
