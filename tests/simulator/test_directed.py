@@ -33,6 +33,7 @@ KEPT: Final = (
     ("lock_attack", 7801),  # the same, with an older polka shown
     ("twins", 17),  # a twin passes on its other copy's vote; the judge of double signing took it for its own
     ("twins", 21),  # the same, of a proposal and the journal
+    ("twins", 98876),  # the arena began one height twice: two decisions came in one millisecond
     ("crashes", 32146),  # a proposal whose state frame was lost came back from its body after another restart
 )
 
