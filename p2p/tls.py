@@ -88,7 +88,7 @@ def read_certificate_key(certificate: bytes) -> PublicKey:
     try:
         with warnings.catch_warnings(action="ignore"):  # of what a stranger's bytes should not have
             read = x509.load_der_x509_certificate(certificate)
-        (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         key = bytes.fromhex(str(name.value))
         is_ed25519 = read.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
         signed, signature = read.tbs_certificate_bytes, read.signature

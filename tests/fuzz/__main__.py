@@ -1,7 +1,8 @@
 """The targets under a fuzzer that is guided by coverage: `python -m tests.fuzz --target wire --seconds 60`.
 
 Owns the command. Each target runs in a process of its own (libFuzzer ends its process), one after the other; what it
-learned is kept in build/fuzz and used again. A finding is a file there, and the one command that replays it.
+learned is kept in build/fuzz and used again. A finding is a file there, which ``--replay`` shows to its target again.
+Nothing of the program is imported here before the instruments are in place.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tests.fuzz.mutation import mutate
-from tests.fuzz.target import DATA_BYTES_MAX, Target, take
+if TYPE_CHECKING:
+    from tests.fuzz.target import Target
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = ("ledger", "contracts_native", "consensus", "p2p", "node")
@@ -58,7 +59,7 @@ def main() -> int:
         print(f"--target is one of {', '.join(targets)}; --replay needs exactly one")
         return 2
     if arguments.replay is not None:
-        reason = take(targets[arguments.target[0]], arguments.replay.read_bytes())
+        reason = load_module("tests.fuzz.target").take(targets[arguments.target[0]], arguments.replay.read_bytes())
         print(f"refused: {reason}" if reason else "taken")
         return 0
     return max([run(targets[name], arguments.seconds) for name in arguments.target or targets])
@@ -116,7 +117,8 @@ def run(target: Target, seconds: int) -> int:
 
 def fuzz(target: Target, seconds: int) -> NoReturn:
     """Hand over to libFuzzer, which ends the process."""
-    atheris = load_module("atheris")
+    atheris, form = load_module("atheris"), load_module("tests.fuzz.target")
+    mutate = load_module("tests.fuzz.mutation").mutate
     seeds = target.seeds()
     corpus, findings = DIRECTORY / target.name, DIRECTORY / "findings"
     for directory in (corpus, findings):
@@ -130,11 +132,11 @@ def fuzz(target: Target, seconds: int) -> NoReturn:
         return bytes(changed)[:bytes_max]
 
     def test(data: bytes) -> None:
-        take(target, data)
+        form.take(target, data)
 
     options = [
         f"-max_total_time={seconds}",
-        f"-max_len={DATA_BYTES_MAX}",
+        f"-max_len={form.DATA_BYTES_MAX}",
         f"-timeout={INPUT_SECONDS_MAX}",
         f"-rss_limit_mb={MEMORY_MB_MAX}",
         f"-artifact_prefix={findings}/{target.name}-",
