@@ -464,7 +464,7 @@ def verify(certificate, genesis):
     """Check the JSON of a certificate against that of the genesis file; a line that says what is true."""
     found = certificate.get("format") if type(certificate) is dict else None
     need(found == "wattprint-certificate", "certificate_not_recognised")
-    need(repr(certificate.get("version")) == "1", "certificate_version_unknown")
+    need(type(certificate.get("version")) is int and certificate["version"] == 1, "certificate_version_unknown")
     read("certificate", certificate)
     read("genesis", genesis)
     check_rising([read("address", one["address"]) for one in certificate["participants"]])

@@ -310,16 +310,15 @@ def _read_document(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as stream:
             data = stream.read(KEY_FILE_BYTES_MAX + 1)
-        document = json.loads(data)
-        is_whole = isinstance(document, dict) and document.get("checksum") == _compute_checksum(document)
+        document: object = json.loads(data)
+        if not isinstance(document, dict) or document.get("checksum") != _compute_checksum(document):
+            raise KeystoreError("key_file_damaged", path)
     except FileNotFoundError:
         raise KeystoreError("key_file_missing", path) from None
     except OSError as error:
         raise _explain(error, path) from error
     except (ValueError, RecursionError):
         raise KeystoreError("key_file_damaged", path) from None
-    if not is_whole:
-        raise KeystoreError("key_file_damaged", path)
     if document.get("format") != _FORMAT or document.get("version") != _VERSION:
         raise KeystoreError("key_file_damaged", f"{path}: not a key file of version {_VERSION}")
     return document

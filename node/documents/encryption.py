@@ -20,7 +20,6 @@ from node.documents.grants import KEY_BYTES, Commitment, DocumentKey, derive_sal
 from node.documents.store import Readable
 from node.files import sync_directory
 
-
 PIECE_BYTES: Final = 64 * 1024
 HEADER_BYTES_MAX: Final = 4 * 1024  # one reader takes 200; the library takes n² steps and more to read n
 _HEADER_END: Final = b"\n--- "

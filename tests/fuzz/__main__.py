@@ -51,18 +51,23 @@ def main() -> int:
     """Run the targets that were asked for. 0: no finding; 1: one at least; 2: wrong usage, or no fuzzer here."""
     arguments = read_arguments()
     if arguments.replay is None and importlib.util.find_spec("atheris") is None:
-        print("atheris is not installed: `make fuzz` installs it, or pip install -r requirements-fuzz.txt")
+        say("atheris is not installed: `make fuzz` installs it, or pip install -r requirements-fuzz.txt")
         return 2
     targets = load_targets(with_instruments=arguments.replay is None)
     unknown = [name for name in arguments.target if name not in targets]
     if unknown or (arguments.replay is not None and len(arguments.target) != 1):
-        print(f"--target is one of {', '.join(targets)}; --replay needs exactly one")
+        say(f"--target is one of {', '.join(targets)}; --replay needs exactly one")
         return 2
     if arguments.replay is not None:
         reason = load_module("tests.fuzz.target").take(targets[arguments.target[0]], arguments.replay.read_bytes())
-        print(f"refused: {reason}" if reason else "taken")
+        say(f"refused: {reason}" if reason else "taken")
         return 0
     return max([run(targets[name], arguments.seconds) for name in arguments.target or targets])
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def read_arguments() -> argparse.Namespace:
@@ -76,11 +81,16 @@ def read_arguments() -> argparse.Namespace:
 def load_targets(*, with_instruments: bool) -> Mapping[str, Target]:
     """Every target; with instruments in the decoders where the fuzzer is to follow their branches."""
     if not with_instruments:
-        return load_module("tests.fuzz.targets").TARGETS  # type: ignore[no-any-return]
+        return _get_targets()
     atheris = load_module("atheris")
     others = [name for name in list_modules() if name not in DECODERS and not name.startswith(DECODER_PACKAGES)]
     with atheris.instrument_imports(include=PACKAGES, exclude=others):
-        return load_module("tests.fuzz.targets").TARGETS  # type: ignore[no-any-return]
+        return _get_targets()
+
+
+def _get_targets() -> Mapping[str, Target]:
+    targets: Mapping[str, Target] = load_module("tests.fuzz.targets").TARGETS
+    return targets
 
 
 def load_module(name: str) -> Any:
@@ -110,8 +120,9 @@ def run(target: Target, seconds: int) -> int:
     count, covered = _COUNT.search(said), _COVERED.findall(said)
     executions = int(count[1]) if count else 0
     took_s = time.monotonic() - began
-    print(f"{target.name:20} {took_s:6.0f} s {executions:11,} runs {covered[-1] if covered else '?':>6} branches", end="")
-    print(f": a FINDING, see {log}\n{said[-LOG_LETTERS:]}" if status else "  no finding", flush=True)
+    branches = covered[-1] if covered else "no"
+    finding = f": a FINDING, see {log}\n{said[-LOG_LETTERS:]}" if status else "  no finding"
+    say(f"{target.name:20} {took_s:6.0f} s {executions:11,} runs {branches:>6} branches{finding}")
     return 1 if status else 0
 
 

@@ -42,7 +42,7 @@ from node.snapshot_files import MAGIC, SnapshotFile, SnapshotFileError
 from node.snapshot_verifier import Verifier
 from node.snapshots import Manifest, decode_manifest, encode_manifest, iterate_chunks, make_manifest, verify_manifest
 from tests.contracts_native.harness import ALICE
-from tests.examples.test_verify_certificate import SUBJECTS, issue, load_second, read_genesis
+from tests.examples.test_verify_certificate import SUBJECTS, ask_first, ask_second, issue
 from tests.fuzz import samples
 from tests.fuzz.ledger_targets import make_directory, write_file
 from tests.fuzz.target import Target
@@ -61,24 +61,15 @@ def take_certificate(data: bytes) -> None:
     document = read_text(data)
     _ask_both(document)
     if isinstance(document, dict):
-        _ask_both(seal(document))  # a forger knows how the id is made
+        with suppress(UnicodeEncodeError):  # a lone surrogate, which has no bytes to hash
+            document = seal(document)  # a forger knows how the id is made
+        _ask_both(document)
     verify_certificate(document, make_market().chain.document)
 
 
 def _ask_both(document: Json) -> None:
-    second = load_second()
-    try:
-        second.verify(document, read_genesis())
-    except second.Refused as error:
-        refusal = str(error)
-    else:
-        refusal = ""
-    try:
-        verify_certificate(document, make_market().chain.document)
-    except Rejected as error:
-        assert refusal, f"only the first verifier refuses: {error}"
-    else:
-        assert not refusal, f"only the second verifier refuses: {refusal}"
+    first, second = ask_first(document), ask_second(document)
+    assert bool(first) == bool(second), f"one verifier says {first or second!a}, the other believes it"
 
 
 def list_certificate_seeds() -> list[bytes]:

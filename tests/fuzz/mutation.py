@@ -16,11 +16,32 @@ from ledger.errors import Malformed
 from ledger.fields import Json
 
 INTEGERS: Final = (-(2**63), -(2**31), -2, -1, 0, 1, 2, 127, 128, 255, 256, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
-TEXTS: Final = ("", "0", "-1", "wp1", "\u202e", "é" * 40, "a" * 300, "\n", "1e9", "NaN", "٣", "\x00", "2016-06-06T00:00:00Z")
+TEXTS: Final = (
+    "",
+    "0",
+    "-1",
+    "wp1",
+    "\u202e",
+    "é" * 40,
+    "a" * 300,
+    "\n",
+    "1e9",
+    "NaN",
+    "٣",
+    "\x00",
+    "2016-06-06T00:00:00Z",
+)
 SPLICES: Final = (
     *(b"", b"\0", b"\xff", b"\x80", b"\n", b"\r\n", b",", b"'", b"+", b"?", b":", b'"', b"\\", b"[", b"{", b"}", b"]"),
     *(b"<a>", b"</a>", b"<!DOCTYPE a>", b"&a;", b"-", b".", b"9" * 30, b"0x", b"\xef\xbb\xbf", b"\xff\xfe", b"\xc1"),
-    *(b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xd4\xff\0", b"\xca\0\0\0\0", b"\xc0"),
+    *(
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xd4\xff\0",
+        b"\xca\0\0\0\0",
+        b"\xc0",
+    ),
 )
 # What Python's reader of JSON takes, and its writer does not write like this.
 RAW_JSON: Final = (
@@ -28,6 +49,8 @@ RAW_JSON: Final = (
     *("[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, "[]", "{}", '{"a":1,"a":2}'),
 )
 _MARK: Final = "\u0001raw\u0001"
+_DEEPER: Final[tuple[Json, ...]] = ([], {}, [_MARK], {"a": _MARK})
+_OTHER_JSON: Final[tuple[Json, ...]] = (*_DEEPER, *INTEGERS, *TEXTS, _MARK, _MARK, None, True)
 _CHANGES_MAX: Final = 4
 
 
@@ -147,7 +170,7 @@ def _change_json(value: Json, random: Random) -> Json:
         return _change_bytes(value.encode(errors="surrogatepass"), random).decode("latin-1")
     if isinstance(value, int) and random.random() < 0.5:
         return value + random.choice((-1, 1, 1000))
-    return random.choice((*INTEGERS, *TEXTS, _MARK, _MARK, None, True, [], {}, [[]], {"a": 1}))
+    return random.choice(_OTHER_JSON)
 
 
 def _write_json(document: Json, random: Random) -> bytes:

@@ -37,9 +37,10 @@ def take(target: Target, data: bytes) -> str:
         target.decode(data)
     except target.refusals as error:
         reason = get_reason(error)
-        assert REASON.fullmatch(reason), f"{type(error).__name__} without a stable reason: {reason!a}"
-        return reason
-    return ""
+    else:
+        return ""
+    assert REASON.fullmatch(reason), f"no stable reason: {reason!a}"
+    return reason
 
 
 def get_reason(error: Exception) -> str:

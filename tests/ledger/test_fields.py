@@ -269,5 +269,3 @@ def test_a_choice_that_nests_as_deep_as_json_goes_is_refused_by_name() -> None:
         deep = [deep]
     with pytest.raises(Malformed, match="choice_unknown: list is none of red, blue"):
         get_codec(Colour).from_json(deep)
-    while isinstance(deep, list) and deep:  # freed level by level
-        deep = deep[0]
