@@ -225,7 +225,7 @@ def test_an_address_of_another_length_is_refused(size: int) -> None:
 
 @pytest.mark.parametrize("text", ["wp1" + "q" * 1_000_000, "wp1" + "q" * 39, "wp1"])
 def test_a_text_of_another_length_costs_no_checksum(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checksum takes a second for a megabyte, and anybody may send one."""
+    """The checksum takes half a second for a megabyte, and a stranger's certificate may hold some."""
     monkeypatch.setattr(primitives, "_bech32_polymod", pytest.fail)
     with pytest.raises(Malformed, match="address_invalid") as refusal:
         parse_address(text)
