@@ -1,6 +1,7 @@
 """Every decoder returns, or refuses by name, whatever bytes a stranger hands in.
 
 The same targets run for as long as one likes, guided by coverage: `make fuzz ARGS="--target wire --seconds 60"`.
+About 25 s of processor time; ``HYPOTHESIS_PROFILE=search`` tries fifty times as many mutations.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from random import Random
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.hostile import iterate_hostile
@@ -19,11 +20,10 @@ from tests.fuzz.mutation import mutate
 from tests.fuzz.target import Target, take
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES: Final = 150  # of each target, about 25 s of processor time for all
 BYTES_MAX: Final = 300
 MS_MAX: Final = 1_500  # with memory traced, which makes it several times as slow
 MEMORY_BYTES_MAX: Final = 20 * 1024 * 1024
-# What the best seed of a target comes to: its form is right, and what it says is true; but for two of them.
+# What the best seed of a target comes to. An encrypted document is never what the target says was committed to.
 WELL_FORMED: Final = dict.fromkeys(TARGETS, "") | {"encrypted-document": "content_not_committed"}
 
 targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
@@ -33,7 +33,6 @@ targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_any_bytes_are_taken_or_refused_by_name(target: Target) -> None:
     seeds = target.seeds()
 
-    @settings(max_examples=EXAMPLES)
     @given(
         st.one_of(
             st.binary(max_size=BYTES_MAX),
