@@ -88,11 +88,11 @@ def read_certificate_key(certificate: bytes) -> PublicKey:
     try:
         with warnings.catch_warnings(action="ignore"):  # of what a stranger's bytes should not have
             read = x509.load_der_x509_certificate(certificate)
-        (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         key = bytes.fromhex(str(name.value))
         is_ed25519 = read.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
         signed, signature = read.tbs_certificate_bytes, read.signature
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Malformed("certificate_malformed", str(error)) from error
     if not is_ed25519 or len(key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise Malformed("certificate_malformed", "not issued by an Ed25519 key")

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import pyrage
 
@@ -19,6 +19,10 @@ from ledger.errors import Malformed, RuleViolated
 from node.documents.grants import KEY_BYTES, Commitment, DocumentKey, derive_salt, format_identity
 from node.documents.store import Readable
 from node.files import sync_directory
+
+PIECE_BYTES: Final = 64 * 1024
+HEADER_BYTES_MAX: Final = 4 * 1024  # one reader takes 200; the library takes n² steps and more to read n
+_HEADER_END: Final = b"\n--- "
 
 
 class Writable(Protocol):
@@ -77,7 +81,8 @@ def check_content(source: Readable, key: DocumentKey, *, size_max: int, commitme
 
 def _decrypt(source: Readable, target: Writable, key: DocumentKey, *, size_max: int, commitment: bytes | None) -> None:
     found = Commitment(derive_salt(key))
-    reader, writer = _Source(source), _Target(target, found, size_max=size_max)
+    head = _read_head(source)
+    reader, writer = _Source(PieceReader(_iterate_pieces(head, source))), _Target(target, found, size_max=size_max)
     failed: Exception | None = None
     try:
         pyrage.decrypt_io(reader, writer, [pyrage.x25519.Identity.from_str(format_identity(key))])
@@ -88,6 +93,22 @@ def _decrypt(source: Readable, target: Writable, key: DocumentKey, *, size_max: 
         raise Malformed("content_not_decrypted", "altered, cut short, or encrypted to another key") from failed
     if commitment is not None and found.compute() != commitment:
         raise Malformed("content_not_committed", "not the content that the ledger was told of")
+
+
+def _read_head(source: Readable) -> bytes:
+    """The first bytes of a stream, in which the header has to end."""
+    head = b""
+    while _HEADER_END not in head and len(head) < HEADER_BYTES_MAX and (piece := source.read(HEADER_BYTES_MAX)):
+        head += piece
+    if _HEADER_END not in head[:HEADER_BYTES_MAX]:
+        raise Malformed("content_not_decrypted", f"no header of at most {HEADER_BYTES_MAX} bytes")
+    return head
+
+
+def _iterate_pieces(head: bytes, source: Readable) -> Iterator[bytes]:
+    yield head
+    while piece := source.read(PIECE_BYTES):
+        yield piece
 
 
 class PieceReader:

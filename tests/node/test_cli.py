@@ -306,6 +306,10 @@ def test_a_genesis_document_grows_step_by_step(node: FakeNode, tmp_path: Path) -
     node.run_json("genesis", "add-validator", file, path, "--moniker", "node-a")
     participant = ["--label", "utility", "--role", "utility", "--credit-limit-cents", "500"]
     node.run_json("genesis", "add-participant", file, path, *participant)
+    deep = node.run(
+        "genesis", "new", tmp_path / "deep.json", "--chain-id", "a", "--parameter", "zone_pairs=" + "[" * 5_000
+    )
+    assert (deep.exit_code, "is no JSON" in deep.stderr) == (2, True)
     shown = node.run_json("genesis", "show", file)
     assert shown["validators"] == [{"public_key": key.public_key.hex(), "moniker": "node-a"}]
     assert shown["participants"][0]["participant"] == format_address(key.address)
