@@ -62,6 +62,14 @@ def test_a_certificate_with_one_bit_changed_is_refused(bit: int) -> None:
         read_certificate_key(bytes(changed))
 
 
+def test_a_signature_that_ends_in_a_zero_bit_has_no_second_form() -> None:
+    certificates = [PeerTls(ALICE).certificate for _ in range(20)]  # half of them end so
+    for one in certificates:
+        read_certificate_key(one)
+        with pytest.raises(Rejected, match="certificate_malformed"):
+            read_certificate_key(one[:-65] + b"\1" + one[-64:])
+
+
 @given(st.binary(max_size=400))
 def test_rubbish_is_no_certificate(data: bytes) -> None:
     with pytest.raises(Rejected, match="certificate_malformed"):
