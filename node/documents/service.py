@@ -16,6 +16,7 @@ from contracts_native.documents import (
     AnchorDocument,
     DocumentAnchored,
     DocumentKind,
+    DocumentStatus,
     GrantDocument,
     RetireDocument,
     RevokeDocument,
@@ -23,7 +24,7 @@ from contracts_native.documents import (
     WrappedKey,
     compute_document_id,
 )
-from ledger.errors import Malformed, NotPermitted, Rejected
+from ledger.errors import Malformed, NotPermitted, Rejected, RuleViolated
 from ledger.primitives import Address, Hash, format_address
 from ledger.transaction import Payload
 from node.client import COMMIT_TIMEOUT_MS, Client, Refused, Submitted, UnknownItem
@@ -37,13 +38,25 @@ from node.documents.encryption import (
     encrypt_to,
     make_key,
 )
-from node.documents.grants import DocumentKey, GrantPlace, compute_public_key, open_grant, seal_grant
-from node.documents.store import DOCUMENT_BYTES_MAX, DocumentStore, StoreFailed
+from node.documents.files import check_new, open_file
+from node.documents.grants import (
+    DocumentKey,
+    GrantPlace,
+    compute_public_key,
+    format_identity,
+    open_grant,
+    seal_grant,
+)
+from node.documents.store import DOCUMENT_BYTES_MAX, DocumentStore, Readable, StoreFailed
 from node.documents.workers import StoreWorkers
 from node.errors import LocalError
 from node.keystore import SigningKey
 
 Report = Callable[[str, int, int], None]  # what is being done, bytes so far, bytes in all
+
+# Encrypted it grows by a tag of 16 bytes for each 64 KiB, and by a head that one more such piece makes room for.
+PLAIN_BYTES_MAX: Final = DOCUMENT_BYTES_MAX // (65_536 + 16) * 65_536 - 65_536
+PIECE_BYTES: Final = 262_144
 
 ENCRYPTING: Final = "encrypting"
 STORING: Final = "storing"
@@ -120,7 +133,7 @@ class Documents:
         return self._key.address
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads: what is under way stops at its next piece, and nothing of it is kept."""
         self._workers.close()
 
     async def register_key(self) -> Submitted:
@@ -137,7 +150,8 @@ class Documents:
     async def add(self, store: DocumentStore, path: Path, about: About, *, readers: Sequence[Address] = ()) -> Added:
         """Encrypt a file, store it, read it back and anchor it, readable by us and the readers.
 
-        Raises ``Refused``, ``StoreFailed``, ``DocumentError``, ``RuleViolated`` (``document_too_large``), ``OSError``.
+        Raises ``Refused``, ``StoreFailed``, ``DocumentError``, ``RuleViolated`` (``document_too_large``),
+        ``FileFailed``.
         """
         return await self._add(store, path, about, readers, supersedes=None)
 
@@ -146,6 +160,9 @@ class Documents:
     ) -> Added:
         """As ``add``: the next version, under a new key; readable by whoever can read the latest, unless said."""
         before = await self.find(document)
+        if before.owner != self.address:
+            raise NotPermitted("document_of_another", format_address(before.owner))
+        _check_active(before)
         chosen = tuple(before.grants) if readers is None else readers
         about = About(before.kind, before.subject, before.site)
         return await self._add(store, path, about, chosen, supersedes=document)
@@ -153,9 +170,10 @@ class Documents:
     async def get(self, store: DocumentStore, document: bytes, target: Path, *, version: int | None = None) -> Anchored:
         """Fetch, verify and decrypt a version to ``target``, which is there only when all of it is.
 
-        Raises ``NotPermitted`` (``reader_not_granted``), ``StoreFailed``, ``Malformed``, ``DocumentError`` and
-        ``OSError``.
+        Raises ``NotPermitted`` (``reader_not_granted``, ``document_retired``), ``StoreFailed``, ``Malformed``,
+        ``DocumentError`` and ``FileFailed``.
         """
+        check_new(target)
         found = await self.find(document, version)
         key = await self._open_key(found)
         source = self._watch(READING, store, found)
@@ -189,11 +207,19 @@ class Documents:
         Raises as ``get``, and ``DocumentError`` (``document_size_wrong``); nothing is written.
         """
         found = await self.find(document, version)
-        if self._key.address in found.grants:
-            await self._check_content(store, found, await self._open_key(found))
-            return Checked(found, has_key=True)
-        await self._workers.run(lambda: _check_size(store, found))
-        return Checked(found, has_key=False)
+        source = self._watch(CHECKING, store, found)
+        if self._key.address not in found.grants:
+            await self._workers.run(lambda: _check_size(source, found))
+            return Checked(found, has_key=False)
+        key = await self._open_key(found)
+        await self._workers.run(
+            lambda: check_content(source, key, size_max=found.size_bytes, commitment=found.commitment)
+        )
+        return Checked(found, has_key=True)
+
+    async def open_identity(self, document: bytes, *, version: int | None = None) -> str:
+        """The key of a version as the ``age`` command reads it. Raises as ``get``; guard it like the content."""
+        return format_identity(await self._open_key(await self.find(document, version)))
 
     async def _add(
         self,
@@ -239,7 +265,7 @@ class Documents:
             cid = await self._workers.run(lambda: self._put(store, sealed, size))
         try:
             pieces = store.open(cid, size_max=size)
-            source = ProgressReader(PieceReader(pieces), lambda done: self._report(CHECKING, done, size))
+            source = self._follow(CHECKING, PieceReader(pieces), size)
             await self._workers.run(lambda: check_content(source, key, size_max=size, commitment=commitment))
         except (LocalError, Rejected):
             await self._forget(store, cid)
@@ -247,22 +273,27 @@ class Documents:
         return cid, size, commitment
 
     def _encrypt(self, path: Path, sealed: Path, key: DocumentKey) -> bytes:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            return encrypt_to(sealed, ProgressReader(file, lambda done: self._report(ENCRYPTING, done, size)), key)
+        with open_file(path) as file:
+            if file.size > PLAIN_BYTES_MAX:
+                raise RuleViolated("document_too_large", f"{path}: {file.size} bytes, at most {PLAIN_BYTES_MAX}")
+            return encrypt_to(sealed, self._follow(ENCRYPTING, file, file.size), key)
 
     def _put(self, store: DocumentStore, sealed: Path, size: int) -> Cid:
-        with sealed.open("rb") as file:
-            source = ProgressReader(file, lambda done: self._report(STORING, done, size))
-            return store.put(source, size_max=DOCUMENT_BYTES_MAX)
-
-    async def _check_content(self, store: DocumentStore, found: Anchored, key: DocumentKey) -> None:
-        source, size = self._watch(CHECKING, store, found), found.size_bytes
-        await self._workers.run(lambda: check_content(source, key, size_max=size, commitment=found.commitment))
+        with open_file(sealed) as file:
+            return store.put(self._follow(STORING, file, size), size_max=DOCUMENT_BYTES_MAX)
 
     def _watch(self, what: str, store: DocumentStore, found: Anchored) -> ProgressReader:
         pieces = store.open(found.cid, size_max=found.size_bytes)
-        return ProgressReader(PieceReader(pieces), lambda done: self._report(what, done, found.size_bytes))
+        return self._follow(what, PieceReader(pieces), found.size_bytes)
+
+    def _follow(self, what: str, source: Readable, size: int) -> ProgressReader:
+        """A stream that tells how far it is, and breaks off when nobody waits for it any more."""
+
+        def tell(done: int) -> None:
+            self._workers.check_open()
+            self._report(what, done, size)
+
+        return ProgressReader(source, tell)
 
     async def _forget(self, store: DocumentStore, cid: Cid) -> None:
         try:
@@ -273,6 +304,7 @@ class Documents:
 
     async def _open_key(self, found: Anchored) -> DocumentKey:
         """The key of a version that was sealed to us, and is the one that the ledger was told of."""
+        _check_active(found)
         grant = found.grants.get(self.address)
         if grant is None:
             raise NotPermitted("reader_not_granted", f"{format_address(self.address)} {found.document.hex()}")
@@ -307,7 +339,10 @@ class Documents:
             except UnknownItem as error:
                 if error.reason != "encryption_key_not_found":
                     raise
-                raise DocumentError("encryption_key_missing", f"{format_address(reader)} has registered none") from None
+                raise DocumentError(
+                    "encryption_key_missing",
+                    f"{format_address(reader)} has registered none: `wattprint document register-key` does it",
+                ) from None
             found[reader] = read_encryption_key(answer)
         return found
 
@@ -329,7 +364,14 @@ class Documents:
         return await self._client.submit(payload, key=self._key, timeout_ms=self._timeout_ms)
 
 
-def _check_size(store: DocumentStore, found: Anchored) -> None:
-    size = sum(len(piece) for piece in store.open(found.cid, size_max=found.size_bytes))
+def _check_active(found: Anchored) -> None:
+    if found.status is DocumentStatus.RETIRED:
+        raise NotPermitted("document_retired", f"{found.document.hex()}: every key to it was destroyed")
+
+
+def _check_size(source: Readable, found: Anchored) -> None:
+    size = 0
+    while piece := source.read(PIECE_BYTES):
+        size += len(piece)
     if size != found.size_bytes:
         raise DocumentError("document_size_wrong", f"{size} bytes are stored, {found.size_bytes} are anchored")

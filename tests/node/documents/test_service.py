@@ -24,6 +24,7 @@ from ledger.primitives import Address
 from node.client import NotYetCommitted, Refused, UnknownItem
 from node.documents.cid import Cid
 from node.documents.embedded import EmbeddedStore
+from node.documents.files import FileFailed
 from node.documents.grants import DocumentKey, GrantPlace, compute_public_key, seal_grant
 from node.documents.service import CHECKING, ENCRYPTING, READING, STORING, About, Added, DocumentError, Documents
 from node.documents.store import DOCUMENT_BYTES_MAX, StoreFailed
@@ -161,8 +162,13 @@ def test_retiring_destroys_the_keys_and_the_store_forgets(office: Office) -> Non
     assert not list(GRANTS.scan(office.node.chain.state))
     assert office.store.list_pins() == []
     assert office.store.collect_garbage() > 0
-    with pytest.raises(NotPermitted, match="reader_not_granted"):
+    with pytest.raises(NotPermitted, match="document_retired"):
         office.read(BOB, added.document)
+    with pytest.raises(NotPermitted, match="document_retired"):
+        office.do(BOB, lambda documents: documents.grant(added.document, [UTILITY.address]))
+    with pytest.raises(NotPermitted, match="document_retired"):
+        office.do(BOB, lambda documents: documents.supersede(office.store, office.paper, added.document))
+    assert office.store.health().bytes_stored == 0, "the next version is refused before it is encrypted"
 
 
 def test_a_reader_without_an_encryption_key_is_named_before_anything_is_stored(office: Office) -> None:
@@ -253,9 +259,13 @@ def test_a_block_that_was_damaged_or_lost_later_is_found_and_nothing_is_publishe
 
 def test_a_file_that_is_there_is_not_replaced(office: Office) -> None:
     added = office.add(UTILITY)
-    with pytest.raises(FileExistsError):
+    asked = len(office.node.asked)
+    with pytest.raises(FileFailed, match=r"file_exists: .*passport-of-bob\.pdf"):
         office.do(UTILITY, lambda documents: documents.get(office.store, added.document, office.paper))
     assert office.paper.read_bytes() == PAPER
+    with pytest.raises(FileFailed, match=r"directory_missing: .*nowhere"):
+        office.do(UTILITY, lambda documents: documents.get(office.store, added.document, Path("nowhere/paper")))
+    assert len(office.node.asked) == asked, "said before anything was asked for or fetched"
 
 
 def test_a_grant_of_another_key_than_the_anchored_one_is_found(office: Office) -> None:
