@@ -26,7 +26,7 @@ from node.documents.car import encode_block, encode_header
 from node.documents.chunking import build_blocks
 from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, RAW, Block, Cid, Digest, parse_any_base
 from node.documents.reading import TREE_BYTES_MAX, Visit, check_block, read_verified, walk
-from node.documents.store import DOCUMENT_BYTES_MAX, Readable, StoreFailed, StoreHealth, check_root
+from node.documents.store import ABSENT, DOCUMENT_BYTES_MAX, Readable, StoreFailed, StoreHealth, check_root
 from node.documents.wire import Budget, Connections, GuardedClient, spend
 from node.errors import get_disk_reason
 
@@ -115,7 +115,7 @@ class DaemonStore:
         try:
             read_verified(lambda wanted: self._read_block(wanted, self._limits.call_ms), cid)
         except StoreFailed as error:
-            if error.reason in ("block_absent", "block_hash_wrong", "block_too_large"):
+            if error.reason in ABSENT:
                 return False
             raise
         return True

@@ -19,7 +19,7 @@ from node.documents.chunking import build_blocks
 from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, MULTIHASH_PREFIX, Block, Cid, Digest, is_named, parse_cid
 from node.documents.disk import TEMPORARY_PREFIX, Disk
 from node.documents.reading import TREE_BYTES_MAX, check_block, find_digests, read_verified, walk
-from node.documents.store import DOCUMENT_BYTES_MAX, PINS_MAX, Readable, StoreFailed, StoreHealth, check_root
+from node.documents.store import ABSENT, DOCUMENT_BYTES_MAX, PINS_MAX, Readable, StoreFailed, StoreHealth, check_root
 from node.errors import get_disk_reason
 
 VERSION: Final = "flatfs/1"
@@ -85,7 +85,7 @@ class EmbeddedStore:
         try:
             read_verified(self._read_block, cid)
         except StoreFailed as error:
-            if error.reason in ("block_absent", "block_hash_wrong", "block_too_large"):
+            if error.reason in ABSENT:
                 return False
             raise
         return True

@@ -15,6 +15,7 @@ from node.errors import LocalError
 
 DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024  # of ciphertext
 PINS_MAX: Final = 1_000_000  # documents kept by one store
+ABSENT: Final = frozenset({"block_absent", "block_hash_wrong", "block_too_large"})  # why a block is not to be had here
 
 
 class StoreFailed(LocalError):
@@ -24,7 +25,7 @@ class StoreFailed(LocalError):
     ``store_answer_too_large``, ``store_refused``, ``store_version_unsupported``, ``store_address_invalid``,
     ``store_busy``, ``store_absent``, ``store_directory_foreign``, ``block_absent``, ``block_hash_wrong``,
     ``block_too_large``, ``pin_absent``, ``store_full``, ``disk_full``, ``permission_missing``, ``disk_failed``,
-    ``work_abandoned``.
+    ``peer_too_slow``, ``work_abandoned``.
     A wrong CID or DAG is its author's mistake, and ``Rejected``.
     """
 
