@@ -50,10 +50,11 @@ def open_file(path: Path) -> Iterator[OpenFile]:
         raise FileFailed("file_missing", path) from None
     except OSError as error:
         raise _name_failure(error, path) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise FileFailed("file_not_regular", f"{path}: a directory, a pipe or a device is no document")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileFailed("file_not_regular", f"{path}: a directory, a pipe or a device is no document")
         yield OpenFile(file, path, found.st_size)
 
 

@@ -194,11 +194,16 @@ class Documents:
         return await self._submit(RevokeDocument(document, reader))
 
     async def retire(self, store: DocumentStore, document: bytes) -> Submitted:
-        """Destroy every key, then let the store forget the content at its next garbage collection."""
+        """Destroy every key, then let the store forget the content at its next garbage collection.
+
+        Nothing is done where the store does not answer: what is retired could not be told to forget a second time.
+        """
         found = await self.find(document)
+        pins = await self._workers.run(store.list_pins)
         submitted = await self._submit(RetireDocument(document))
         for cid in found.cids:
-            await self._forget(store, cid)
+            if cid in pins:
+                await self._forget(store, cid)
         return submitted
 
     async def check(self, store: DocumentStore, document: bytes, *, version: int | None = None) -> Checked:
@@ -230,6 +235,9 @@ class Documents:
         *,
         supersedes: bytes | None,
     ) -> Added:
+        with open_file(path) as file:
+            if file.size > PLAIN_BYTES_MAX:
+                raise RuleViolated("document_too_large", f"{path}: {file.size} bytes, at most {PLAIN_BYTES_MAX}")
         await self._check_own_key()
         # Each reader once, and whoever anchors can read what it anchored.
         reader_keys = await self._find_keys([self._key.address, *readers])
@@ -274,8 +282,6 @@ class Documents:
 
     def _encrypt(self, path: Path, sealed: Path, key: DocumentKey) -> bytes:
         with open_file(path) as file:
-            if file.size > PLAIN_BYTES_MAX:
-                raise RuleViolated("document_too_large", f"{path}: {file.size} bytes, at most {PLAIN_BYTES_MAX}")
             return encrypt_to(sealed, self._follow(ENCRYPTING, file, file.size), key)
 
     def _put(self, store: DocumentStore, sealed: Path, size: int) -> Cid:

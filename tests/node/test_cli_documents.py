@@ -31,6 +31,7 @@ class Desk:
         self.directory = directory
         self.node = ChainNode()
         self.store = directory / "store"
+        EmbeddedStore(self.store)
         self.paper = directory / "passport-of-bob.pdf"
         self.paper.write_bytes(PAPER)
         self.keys = {person: save_key(directory, person) for person in (ALICE, BOB, UTILITY, RIVAL)}
@@ -103,7 +104,10 @@ def test_a_document_is_carried_to_another_store_by_hand(desk: Desk) -> None:
     desk.ask("store", "export", added["cid"], archive)
     get = ("document", "get", added["document"], "-o", desk.directory / "there")
     missing = desk.run(*get, by=UTILITY, store=elsewhere)
-    assert (missing.exit_code, "block_absent" in missing.stderr) == (2, True)
+    assert (missing.exit_code, "store_absent" in missing.stderr, elsewhere.exists()) == (2, True, False)
+    EmbeddedStore(elsewhere)
+    empty = desk.run(*get, by=UTILITY, store=elsewhere)
+    assert (empty.exit_code, f"block_absent: {added['cid']} is not in {elsewhere}" in empty.stderr) == (2, True)
     assert desk.ask("store", "import", archive, store=elsewhere)["cid"] == added["cid"]
     desk.ask(*get, by=UTILITY, store=elsewhere)
     assert (desk.directory / "there").read_bytes() == make_content(600_000)
