@@ -47,7 +47,9 @@ class CallLimits:
     """How long a daemon may take, in milliseconds."""
 
     call_ms: int = 10_000  # one question, one block
-    lookup_ms: int = 2_000  # what we ask the daemon to give up after, where it would search for ever
+    # What we ask the daemon to give up after, where it would search for ever. js-ipfs calls absent what a busy moment
+    # kept it from finding within this time.
+    lookup_ms: int = 6_000
     transfer_ms: int = 30_000  # a whole document, on top of what its size allows
     transfer_bytes_per_ms: int = 256  # the slowest transfer that is not given up
     collect_ms: int = 600_000  # a garbage collection

@@ -229,10 +229,13 @@ class Replica:
         What an earlier attempt brought is here already. A peer that answers slowly does not hold up other documents.
         """
         left_seconds: float = COPY_SECONDS
+        is_begun = (
+            self._find_block(cid) is not None
+        )  # parents come first; and a daemon may search long for what it lacks
 
         def get_block(wanted: Cid) -> bytes:
             nonlocal left_seconds
-            here = self._find_block(wanted)
+            here = self._find_block(wanted) if is_begun else None
             if here is not None:
                 return here
             if left_seconds <= 0:
