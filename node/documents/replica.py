@@ -107,6 +107,7 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._store.close()
         if self._calls:  # a thread that is in the middle of a block ends with it
             await asyncio.wait(self._calls, timeout=STOP_SECONDS)
         self._workers.close()

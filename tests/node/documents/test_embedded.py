@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import multiprocessing
 import threading
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,35 @@ def test_garbage_is_not_collected_while_a_document_is_being_stored(tmp_path: Pat
     putting.join(10)
     assert EmbeddedStore(tmp_path).collect_garbage() == 0
     assert EmbeddedStore(tmp_path).list_pins() == [make_blocks(NEW)[-1].cid]
+
+
+def put_many(root: Path, name: str, count: int) -> None:
+    """A process of its own: stores documents that share blocks with others', and gives up each but the last."""
+    store = EmbeddedStore(root, disk=QuickDisk())
+    for number in range(count):
+        mine = store.put(io.BytesIO(OLD + name.encode() + bytes([number])), size_max=SIZE_MAX)
+        assert b"".join(store.open(mine)).startswith(OLD)
+        if number < count - 1:
+            store.unpin(mine)
+
+
+def test_processes_share_a_store_while_garbage_is_collected(tmp_path: Path) -> None:
+    names, context = ("a", "b", "c"), multiprocessing.get_context("spawn")
+    store = EmbeddedStore(tmp_path, disk=QuickDisk())
+    with ProcessPoolExecutor(len(names), mp_context=context) as executor:
+        putting = [executor.submit(put_many, tmp_path, name, 20) for name in names]
+        while wait(putting, timeout=0.01).not_done:
+            try:
+                store.collect_garbage()
+            except StoreFailed as error:
+                if error.reason != "store_busy":
+                    raise
+    for one in putting:
+        one.result()
+    expected = [OLD + name.encode() + bytes([19]) for name in names]
+    assert sorted(b"".join(store.open(cid)) for cid in store.list_pins()) == sorted(expected)
+    store.collect_garbage()
+    assert len(list_blocks(tmp_path)) == len({one.cid for content in expected for one in make_blocks(content)})
 
 
 def test_a_stream_that_fails_leaves_no_document_and_no_lock(tmp_path: Path) -> None:
