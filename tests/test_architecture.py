@@ -94,6 +94,7 @@ WORLD: Final = (
     "node/documents/daemon.py",
     "node/documents/disk.py",
     "node/documents/embedded.py",
+    "node/documents/encryption.py",
     "node/documents/files.py",
     "node/documents/places.py",
     "node/documents/replica.py",
