@@ -30,7 +30,7 @@ from tests.node.test_cli_documents import Desk
 JS_IPFS = Path(__file__).resolve().parent / "ipfs"
 START_SECONDS = 60
 STOP_SECONDS = 20
-LIMITS = CallLimits(call_ms=30_000, lookup_ms=5_000)  # js-ipfs gives up no sooner on a block that it lacks
+LIMITS = CallLimits(call_ms=30_000, lookup_ms=3_000)  # js-ipfs gives up no sooner on a block that it lacks
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ def migrate_(common: Common, store: DocumentStore, *, target: str) -> None:
 
         with closing(open_store(target)) as other:
             migrate(store, other, report=tell)
-    show(common, {"documents": len(copied), "cids": copied}, f"{len(copied)} documents")
+    show(common, {"documents": len(copied), "cids": copied}, f"documents in both stores: {len(copied)}")
 
 
 @command.command()

@@ -165,6 +165,26 @@ async def test_one_lost_disk_loses_no_document(tmp_path: Path, monkeypatch: pyte
         await wire.wait_for(lambda: wire.replicas[reborn].due == 0)
 
 
+async def test_a_damaged_block_is_fetched_again_after_its_document_was_unpinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        first, keeper = wire.add("first"), wire.add("keeper", UTILITY.address)
+        content = make_content(700_000)
+        cid = wire.stores[first].put(_Stream(content), size_max=SIZE_MAX)
+        anchor(wire, cid, len(content), UTILITY)
+        await wire.wait_for(lambda: wire.replicas[keeper].due == 0)
+        await wire.replicas.pop(keeper).stop()
+        largest = max((tmp_path / "keeper" / "blocks").glob("*/*.data"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(b"rotten")
+        wire.stores[keeper].unpin(cid)
+        wire.sent.clear()
+        reborn = wire.add("keeper", UTILITY.address)
+        await wire.wait_for(lambda: wire.replicas[reborn].due == 0)
+        assert b"".join(wire.stores[reborn].open(cid)) == content
+        assert len([one for one in wire.sent if isinstance(one, DocumentBlock)]) == 1, "only what was damaged"
+
+
 async def test_a_lying_peer_is_reported_and_the_next_one_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_wire(tmp_path, monkeypatch) as wire:
         liar, honest = wire.add("a liar"), wire.add("honest")
