@@ -106,12 +106,15 @@ def say_nothing(what: str, done: int, total: int) -> None:
 
 
 class Documents:
-    """The documents of one participant. ``private_keys`` opens what was sealed to earlier encryption keys."""
+    """The documents of one participant. ``private_keys`` opens what was sealed to earlier encryption keys.
+
+    Without a key, blocks can be checked and the ledger asked: no more.
+    """
 
     def __init__(
         self,
         client: Client,
-        key: SigningKey,
+        key: SigningKey | None,
         *,
         scratch: Path | None = None,
         private_keys: Sequence[bytes] = (),
@@ -122,7 +125,7 @@ class Documents:
         self._client = client
         self._key = key
         self._scratch = scratch
-        self._private_keys = (key.derive_encryption_key(), *private_keys)
+        self._private_keys = (*(() if key is None else (key.derive_encryption_key(),)), *private_keys)
         self._workers = workers or StoreWorkers()
         self._report = report
         self._timeout_ms = timeout_ms
@@ -130,7 +133,7 @@ class Documents:
     @property
     def address(self) -> Address:
         """Whose documents these are."""
-        return self._key.address
+        return self._get_key().address
 
     def close(self) -> None:
         """Ends the threads: what is under way stops at its next piece, and nothing of it is kept."""
@@ -213,7 +216,7 @@ class Documents:
         """
         found = await self.find(document, version)
         source = self._watch(CHECKING, store, found)
-        if self._key.address not in found.grants:
+        if self._key is None or self.address not in found.grants:
             await self._workers.run(lambda: _check_size(source, found))
             return Checked(found, has_key=False)
         key = await self._open_key(found)
@@ -240,10 +243,10 @@ class Documents:
                 raise RuleViolated("document_too_large", f"{path}: {file.size} bytes, at most {PLAIN_BYTES_MAX}")
         await self._check_own_key()
         # Each reader once, and whoever anchors can read what it anchored.
-        reader_keys = await self._find_keys([self._key.address, *readers])
+        reader_keys = await self._find_keys([self.address, *readers])
         chain_id, key = await self._get_chain_id(), make_key()
         recipient = compute_public_key(key)
-        document = supersedes or compute_document_id(self._key.address, recipient)
+        document = supersedes or compute_document_id(self.address, recipient)
         cid, size, commitment = await self._store(store, path, key)
         payload = AnchorDocument(
             cid=bytes(cid),
@@ -319,7 +322,7 @@ class Documents:
                 break
         else:
             raise DocumentError("encryption_key_not_held", f"sealed to {grant.reader_key.hex()}")
-        place = GrantPlace(await self._get_chain_id(), found.document, self._key.address)
+        place = GrantPlace(await self._get_chain_id(), found.document, self.address)
         key = open_grant(grant.sealed, private_key, place)
         if compute_public_key(key) != found.recipient:
             raise DocumentError("document_key_not_anchored", f"{found.document.hex()} version {found.version}")
@@ -360,6 +363,10 @@ class Documents:
             for reader, reader_key in reader_keys.items()
         )
 
+    def _get_key(self) -> SigningKey:
+        assert self._key is not None, "who acts has a key"
+        return self._key
+
     def _get_own_address(self) -> str:
         return format_address(self.address)
 
@@ -367,7 +374,7 @@ class Documents:
         return str((await self._client.chain_status())["chain_id"])
 
     async def _submit(self, payload: Payload) -> Submitted:
-        return await self._client.submit(payload, key=self._key, timeout_ms=self._timeout_ms)
+        return await self._client.submit(payload, key=self._get_key(), timeout_ms=self._timeout_ms)
 
 
 def _check_active(found: Anchored) -> None:

@@ -91,9 +91,7 @@ class Desk(Connected):
 
     def work(self, work: Callable[[Documents], Coroutine[Any, Any, R]], *stores: DocumentStore) -> R:
         """Do something with this person's documents, with a bar for what takes long; the stores are closed after it."""
-        if self.key_path is None:
-            raise click.UsageError(f"Missing option '--key' (or {KEY_VARIABLE}): the key file of whoever asks.")
-        key = load_key(self.key_path)
+        key = None if self.key_path is None else load_key(self.key_path)
         old_keys = [load_key(path).derive_encryption_key() for path in self.old_key_paths]
 
         async def enter(client: Client) -> R:
@@ -114,6 +112,18 @@ class Desk(Connected):
 
 def with_desk(function: Callable[..., R]) -> Callable[..., R]:
     """--key, --old-key, --store, --timeout-ms, --json, --node; the command's first argument is ``Desk``."""
+
+    @wraps(function)
+    def check_key(desk: Desk, **options: Any) -> R:
+        if desk.key_path is None:
+            raise click.UsageError(f"Missing option '--key' (or {KEY_VARIABLE}): the key file of whoever asks.")
+        return function(desk, **options)
+
+    return with_desk_of_anyone(check_key)
+
+
+def with_desk_of_anyone(function: Callable[..., R]) -> Callable[..., R]:
+    """The same, for a command that has something to say without a key, too."""
 
     @click.pass_obj
     @wraps(function)
@@ -236,7 +246,7 @@ def retire(desk: Desk, *, document: str) -> None:
 @command.command()
 @click.argument("document", type=_DOCUMENT)
 @click.option(*_VERSION[0], **_VERSION[1])
-@with_desk
+@with_desk_of_anyone
 def verify(desk: Desk, *, document: str, version: int | None) -> None:
     """Read a document whole from the store and check it: every block, and the content if you have the key."""
     store, document_id = desk.open_store(), bytes.fromhex(document)
