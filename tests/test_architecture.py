@@ -95,6 +95,7 @@ WORLD: Final = (
     "node/documents/disk.py",
     "node/documents/embedded.py",
     "node/documents/encryption.py",
+    "node/documents/files.py",
     "node/documents/places.py",
     "node/documents/replica.py",
     "node/documents/service.py",

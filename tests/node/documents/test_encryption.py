@@ -22,6 +22,7 @@ from node.documents.encryption import (
     encrypt_to,
     make_key,
 )
+from node.documents.files import FileFailed
 from node.documents.grants import (
     GRANT_BYTES,
     Commitment,
@@ -132,7 +133,7 @@ def test_content_over_the_limit_is_not_published(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"mine")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileFailed, match=r"file_exists: .*/plain: it is not replaced"):
         decrypt_file(tmp_path / "plain", encrypt_bytes(b"theirs"))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
 
