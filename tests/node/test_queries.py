@@ -134,10 +134,10 @@ def test_a_period_that_is_too_much_to_read_is_refused(monkeypatch: pytest.Monkey
     world.produce(meter, *[10] * 192)
     world.consume(load, 10, 10)
     source, from_ms = meter.meter_id.hex(), DAY_0_MS + DAY_MS
-    monkeypatch.setattr(trace, "HOLDINGS_READ_MAX", 1)
+    monkeypatch.setattr(trace, "ENTRIES_READ_MAX", 1)
     monkeypatch.setattr(consumption, "INTERVALS_READ_MAX", 1)
     with pytest.raises(Rejected, match="period_too_long"):
-        trace.trace_source(world.view, meter=source)
+        trace.trace_source(world.view, meter=source, until_ms=DAY_0_MS + 2 * DAY_MS)
     with pytest.raises(Rejected, match="period_too_long"):
         trace.trace_holder(world.view, participant=text(ALICE))
     with pytest.raises(Rejected, match="period_too_long"):
