@@ -23,6 +23,7 @@ INTERVALS_READ_MAX: Final = 500_000  # a year of fourteen meters
 PER_MILLE: Final = 1_000
 
 
+_NOTHING: Final = (0, 0)
 Hours = dict[int, tuple[int, int]]  # start → Wh that were consumed, and that hourly claims took of them
 
 
@@ -44,6 +45,7 @@ def show_consumption(view: View, owner: Address, period: Period, shown: Period) 
         intervals_left = _add_meter(view, meter, period, hours, intervals_left)
     consumed_wh = sum(consumed for consumed, _ in hours.values())
     score = compute_matching_score(*zip(*hours.values(), strict=True)) if hours else 0
+    first_ms, stop_ms = shown.start_ms, shown.end_ms
     return {
         "meters": [meter.hex() for meter in meters],
         "consumed_wh": consumed_wh,
@@ -52,7 +54,7 @@ def show_consumption(view: View, owner: Address, period: Period, shown: Period) 
         "hours": [
             {"start_ms": start_ms, "consumed_wh": consumed, "claimed_wh": claimed}
             for start_ms, (consumed, claimed) in sorted(hours.items())
-            if shown.start_ms <= start_ms < shown.end_ms
+            if first_ms <= start_ms < stop_ms
         ],
     }
 
@@ -79,10 +81,12 @@ def _add_report(report: ReportRecord, claimed_wh: Sequence[int], period: Period,
         claimed_wh = [0 if place in quarantined else wh for place, wh in enumerate(claimed_wh)]
     at = max(0, -((report.start_ms - period.start_ms) // length_ms))
     stop = min(len(values_wh), -((report.start_ms - period.end_ms) // length_ms))
-    while at < stop:
-        start_ms = report.start_ms + at * length_ms
-        hour_ms = start_ms - start_ms % HOUR_MS
-        until = min(stop, at + (hour_ms + HOUR_MS - start_ms) // length_ms)
-        consumed, claimed = hours.get(hour_ms, (0, 0))
+    if at >= stop:
+        return
+    start_ms = report.start_ms + at * length_ms
+    hour_ms = start_ms - start_ms % HOUR_MS
+    first_until = at + (hour_ms + HOUR_MS - start_ms) // length_ms
+    for until in (*range(first_until, stop, HOUR_MS // length_ms), stop):
+        consumed, claimed = hours.get(hour_ms, _NOTHING)
         hours[hour_ms] = consumed + sum(values_wh[at:until]), claimed + sum(claimed_wh[at:until])
-        at = until
+        at, hour_ms = until, hour_ms + HOUR_MS

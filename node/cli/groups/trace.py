@@ -166,6 +166,7 @@ async def ask_holder(ask: Ask, params: Mapping[str, Json]) -> Answer:
         by_meter = {one["meter"]: one["hours"] for one in page["sources"]}
         for one in whole["sources"]:
             one["hours"] += by_meter.get(one["meter"], [])
+        whole["consumption"]["hours"] += page["consumption"]["hours"]
     return {**whole, "next_cursor": None}
 
 
