@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from contracts_native.lots import SliceRef
 from contracts_native.slices import SliceStatus
 from node.cli.asking import make_offline_ask
 from node.exports import TABLES, Cell, Wanted
 from node.queries.lot_ids import format_lot_id
-from node.statements import format_mwh, make_statement
+from node.queries.trace import trace_holder
+from node.statements import format_count, format_mwh, make_page, make_statement
 from node.trace_picture import FLOWS_MAX, draw_source
 from tests.contracts_native.harness import BOB, DAY_0_MS, DAY_MS, list_lots
+from tests.contracts_native.trade import make_market
 from tests.node.books_chain import make_books, make_node
 from tests.node.fake_node import FakeNode
 from tests.node.query_answers import text
@@ -25,6 +28,7 @@ from tests.node.query_chain import QueryChain
 from tests.node.test_parquet import read
 
 JUNE = ("--from", "2024-06-01", "--until", "2024-07-01")
+STATEMENT_OF_JUNE = ("claim", "statement", text(BOB), *JUNE)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +147,35 @@ async def test_a_statement_has_each_claim_by_source_and_sums_up(books: QueryChai
     assert (after["claims"], after["lines"]) == (0, [])
 
 
+def test_a_statement_counts_what_still_stands_of_a_claim_and_what_makes_good_the_rest() -> None:
+    market = make_market(world=QueryChain())
+    first, second, third = market.buy(100, 60, 30)
+    hurt = market.claim(SliceRef(first, 0, 100), SliceRef(second, 0, 60), hourly=False)
+    market.withdraw(second)
+    market.claim(SliceRef(third, 0, 25), hourly=False, replaces=hurt)
+    chain = market.world
+    assert isinstance(chain, QueryChain)
+    node = make_node(chain)
+    made = node.run_json(*STATEMENT_OF_JUNE)
+    assert [(line["status"], line["wh"], line["lost_wh"]) for line in made["lines"]] == [
+        ("replaced", 100, 60),
+        ("claimed", 25, 0),
+    ]
+    assert (made["claims"], made["claimed_wh"], made["volumetric_wh"], made["lost_wh"]) == (2, 125, 125, 60)
+    assert made["claimed_wh"] == trace_holder(chain.view, participant=text(BOB))["claimed_wh"]
+    page = make_page(made)
+    assert "0.000125 MWh in 2 claims" in page
+    assert "−0.000060 replaced" in page
+    assert "no longer counted, since corrected or void: 0.000060 MWh" in node.run(*STATEMENT_OF_JUNE).stdout
+    exported = list(csv.DictReader(node.run("export", "claims", "-o", "-").stdout.splitlines()))
+    assert sorted((one["wh"], one["lost_wh"], one["replaced_wh"]) for one in exported) == [
+        ("160", "60", "25"),
+        ("25", "0", "0"),
+    ]
+
+
 def test_a_statement_is_written_as_table_csv_json_and_page(node: FakeNode, tmp_path: Path) -> None:
-    words = ("claim", "statement", text(BOB), *JUNE)
+    words = STATEMENT_OF_JUNE
     assert "bob: 0.000120 MWh in 3 claims (solar 0.000100, wind 0.000020)" in node.run(*words).stdout
     rows = list(csv.DictReader(node.run(*words, "--csv").stdout.splitlines()))
     assert sum(int(one["wh"]) for one in rows) == node.run_json(*words)["claimed_wh"]
@@ -152,6 +183,7 @@ def test_a_statement_is_written_as_table_csv_json_and_page(node: FakeNode, tmp_p
     page = check_page(tmp_path / "june.html")
     assert "0.000120 MWh in 3 claims" in page
     assert format_mwh(1_234_567_890) == "1,234.567890"
+    assert [format_count(count, "claim") for count in (0, 1, 2_000)] == ["0 claims", "1 claim", "2,000 claims"]
 
 
 # — pictures —
