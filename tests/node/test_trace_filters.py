@@ -13,7 +13,7 @@ from contracts_native.meters import Channel
 from contracts_native.sites import Technology
 from ledger.errors import Rejected
 from ledger.primitives import format_address
-from node.queries import lists, trace, view
+from node.queries import lists, sources, trace, view
 from node.queries.lot_ids import format_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS, UTILITY
@@ -162,6 +162,12 @@ def test_a_site_counts_to_each_zone_for_its_time_there() -> None:
     assert (before["holds"], after["holds"]) == (True, True)
     assert trace.trace_holder(world.view, participant=text(ALICE), zone="DE-LU")["wh"] == 80
     assert trace.trace_source(world.view, zone="FR", until_ms=DAY_0_MS + 2 * HOUR_MS)["minted_wh"] == 0
+
+
+def test_sites_too_many_to_look_through_are_refused(books: QueryChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SITES_READ_MAX", 1)
+    with pytest.raises(Rejected, match="sites_too_many"):
+        trace.trace_source(books.view, zone="FR")
 
 
 # — whole lists —
