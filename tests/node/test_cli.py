@@ -279,6 +279,9 @@ def test_all_follows_the_cursor(node: FakeNode) -> None:
 def test_what_a_stranger_wrote_cannot_steer_the_terminal(node: FakeNode) -> None:
     node.answers["site_list"] = {"sites": [{"label": "\x1b[2Jroof"}], "next_cursor": None}
     assert "\x1b" not in node.run("site", "list").stdout
+    node.answers["site_get"] = {"label": "\x1b[2Jroof\nstatus: approved", "owner": "wp1"}
+    shown = node.run("site", "show", "ab" * 16).stdout.splitlines()
+    assert [line.split() for line in shown] == [["label", "?[2Jroof?status:", "approved"], ["owner", "wp1"]]
 
 
 # — keys, genesis, participants —

@@ -225,6 +225,52 @@ def test_a_source_a_holder_and_a_lot_have_pictures(books: QueryChain, node: Fake
     assert "bob: 0 to 60 Wh" in pages["lot"]
 
 
+def test_the_story_of_a_lot_is_told_in_tables_of_names(books: QueryChain, node: FakeNode) -> None:
+    lot = next(lot for lot in list_lots(books.state) if lot.wh == 100)
+    told = node.run("trace", "lot", format_lot_id(lot.lot)).stdout
+    bob = f"bob {text(BOB)[:8]}…{text(BOB)[-4:]}"
+    assert "100 Wh, solar in DE-LU, 2024-06-06T00:00:00Z to 2024-06-06T00:15:00Z" in told
+    assert re.search(rf"moved +0 +90 +90 +alice wp1\S+ +{bob}", told)
+    assert re.search(rf"claimed +0 +60 +60 +{bob} +{bob}", told)
+    assert re.search(rf"60 +90 +{bob} +active", told)
+    assert max(map(len, told.splitlines())) < 200
+
+
+def test_the_story_of_a_lot_names_what_is_behind_a_storage_and_why_it_was_withdrawn(node: FakeNode) -> None:
+    range_ = {"first_wh": 0, "end_wh": 40, "holder": "wp1"}
+    node.answers["trace_lot"] = {
+        **dict.fromkeys(("meter", "site"), "aa"),
+        "lot": "aa:0:1",
+        "technology": "storage",
+        "zone": "FR",
+        "wh": 40,
+        "start_ms": DAY_0_MS,
+        "end_ms": DAY_0_MS + DAY_MS,
+        "predecessor": "aa:0:0",
+        "successor": None,
+        "withdrawal": {"reason": "wired\x1bbackwards"},
+        "mint": {"time_ms": DAY_0_MS, "tx_id": "cc", "slices": [range_]},
+        "sources": [
+            {
+                "charge": "dd",
+                "wh": 40,
+                "charged_with": [
+                    {"lot": "ee:0:1", "technology": "wind", "zone": "FR", "first_wh": 5, "end_wh": 60, "lost_wh": 1}
+                ],
+            }
+        ],
+        "movements": [{"event": "lot.withdrawn", "time_ms": DAY_0_MS, "tx_id": "ff", "wh": 40}],
+        "slices": [{**range_, "status": "withdrawn"}],
+        "next_cursor": None,
+    }
+    node.answers["participant_get"] = {"label": ""}
+    told = node.run("trace", "lot", "aa:0:1").stdout
+    assert re.search(r"ee:0:1 +wind +FR +54 +40 +dd", told)
+    assert re.search(r"withdrawn +– +– +40 +– +– +ff", told)
+    assert "predecessor: aa:0:0" in told
+    assert "withdrawn: wired?backwards" in told
+
+
 def test_what_a_stranger_wrote_on_the_ledger_is_no_markup(books: QueryChain, tmp_path: Path) -> None:
     node = make_node(books)
     answer = node.run_json("trace", "source", "--zone", "FR")
