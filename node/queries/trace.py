@@ -48,6 +48,7 @@ from node.queries.view import (
 from node.queries.view import read_period_in_hours as read_period
 
 ENTRIES_READ_MAX: Final = 50_000  # decades of a plant with 130 buyers; the days of a year of a buyer of 130 plants
+HOLDER_DAYS_DEFAULT: Final = 200  # of meters, on a page: two weeks of fourteen plants, half a year of one
 WINDOW_DAYS: Final = 42  # a page of hours
 _NUMBER: Final = 8  # bytes in a cursor
 _WH_MOST: Final = 2 ** (8 * _NUMBER) - 1
@@ -127,7 +128,7 @@ def trace_holder(
     technology: Technology | None = None,
     from_ms: TimeMs | None = None,
     until_ms: TimeMs | None = None,
-    limit: Limit = LIMIT_MAX,
+    limit: Limit = HOLDER_DAYS_DEFAULT,
     cursor: str | None = None,
 ) -> JsonObject:
     """Where a participant's energy came from, by source and hour, and how well claims match its consumption.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -36,6 +37,7 @@ def test_a_zone_and_a_technology_are_traced_over_all_their_sites(books: QueryCha
         "carol": (80, 0),
         "bob": (10, 20),
     }
+    assert len(cast("list[str]", everything[0]["meters"])) == 1, "a meter that only consumes is no source"
     nothing = trace.trace_source(books.view, zone="FR", technology=Technology.SOLAR)
     assert (nothing["metered_wh"], nothing["holds"], nothing["rows"]) == (0, True, [])
 
