@@ -20,7 +20,6 @@ from ledger.errors import Rejected
 from ledger.fields import Json, from_json, to_json
 from ledger.genesis import GenesisValidator, write_genesis
 from ledger.primitives import MeterKey, format_address
-from node.certificates import issue as issuing
 from node.certificates.format import (
     CERTIFICATE_BYTES_MAX,
     Certificate,
@@ -32,7 +31,6 @@ from node.certificates.format import (
 )
 from node.certificates.printable import compute_date, format_energy, format_time, make_page
 from node.certificates.verify import Verified, verify_certificate
-from node.queries import certificates
 from node.queries.certificates import certificate_get
 from node.queries.energy import energy_slices
 from node.queries.errors import NotFound
@@ -417,16 +415,6 @@ def test_a_question_that_makes_no_sense_is_refused() -> None:
         certificate_get(chain.view, claim="00" * 16)
     with pytest.raises(Rejected, match="nothing_to_certify"):
         certificate_get(chain.view, holder=format_address(UTILITY.address))
-
-
-def test_what_is_too_much_for_one_certificate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    market = make_market()
-    monkeypatch.setattr(certificates, "SLICES_PER_TRANSACTION_MAX", 0)
-    with pytest.raises(Rejected, match="too_much_to_certify"):
-        certificate_get(market.chain.view, holder=format_address(BOB.address))
-    monkeypatch.setattr(issuing, "LOTS_MAX", 1)
-    with pytest.raises(Rejected, match="too_much_to_certify"):
-        certificate_get(market.chain.view, claim=market.stored.hex())
 
 
 # — the command line —
