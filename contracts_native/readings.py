@@ -238,14 +238,6 @@ def find_report_after(state: State, meter: bytes, channel: Channel, instant_ms: 
     return None if found is None else apply_revisions(state, meter, channel, found[1])
 
 
-def iterate_reports(state: State, meter: bytes, channel: Channel, *, from_ms: int) -> Iterator[ReportRecord]:
-    """The accepted reports of a channel that end after an instant, as corrected, in the order of time."""
-    found = REPORTS.find_floor(state, meter, channel, from_ms)
-    first_ms = from_ms if found is None or found[1].end_ms <= from_ms else found[1].start_ms
-    for _, record in REPORTS.scan_from(state, meter, channel, first_ms):
-        yield apply_revisions(state, meter, channel, record)
-
-
 def apply_revisions(state: State, meter: bytes, channel: Channel, record: ReportRecord) -> ReportRecord:
     """A report with the values that count now. Its registers and its flag stay those that the meter signed."""
     found = REVISIONS.find(state, meter, channel, record.start_ms)

@@ -64,11 +64,6 @@ class Table(Generic[V]):
         start = self.key(*parts)
         return state.scan(self, start, compute_prefix_end(start))
 
-    def scan_from(self, state: State, *parts: KeyPart) -> Iterator[tuple[bytes, V]]:
-        """Every (full key, value) at or after the key of all parts that shares all but the last part, in key order."""
-        stop = compute_prefix_end(self.key(*parts[:-1]))
-        return state.scan(self, self.key(*parts), stop)
-
     def find_floor(self, state: State, *parts: KeyPart) -> tuple[bytes, V] | None:
         """The last entry at or before the key of all parts that shares all but the last part.
 

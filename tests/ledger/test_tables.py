@@ -122,15 +122,6 @@ def test_a_deleted_neighbour_is_passed_over(stored: bool) -> None:
     assert ITEMS.find_above(state, b"g", 10) == (ITEMS.key(b"g", 30), Item(30))
 
 
-def test_a_scan_from_a_key_goes_on_to_the_end_of_its_group() -> None:
-    state = State(MemoryStore())
-    for group, number in ((b"f", 40), (b"g", 10), (b"g", 30), (b"g", 50), (b"h", 35)):
-        ITEMS.put(state, group, number, value=Item(number))
-    assert numbers_of(ITEMS.scan_from(state, b"g", 30)) == [30, 50]
-    assert numbers_of(ITEMS.scan_from(state, b"g", 31)) == [50]
-    assert numbers_of(ITEMS.scan_from(state, b"g", 51)) == []
-
-
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_scan_stays_in_its_table_and_its_group(stored: bool) -> None:
     state = neighbours_state(stored=stored)
