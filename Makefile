@@ -8,7 +8,7 @@ WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim testnet docs ipfs spec clean
+.PHONY: help demo test check bench sim fuzz testnet docs ipfs spec clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: $(VENV)/run.stamp ## measure transfers and meter intervals a second, and 
 
 sim: $(VENV)/dev.stamp ## search for a seed that breaks consensus, for as long as ARGS says
 	$(BIN)/python -m tests.simulator $(ARGS)
+
+fuzz: $(VENV)/fuzz.stamp ## hand every decoder what strangers may send, guided by coverage; ARGS="--target wire --seconds 60"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 testnet: $(VENV)/run.stamp ## start four validators on this machine and stay in front; Ctrl-C stops them
 	$(BIN)/wattprint testnet start $(ARGS)
@@ -64,6 +67,10 @@ $(VENV)/run.stamp: requirements.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/fuzz.stamp: requirements-fuzz.txt $(VENV)/dev.stamp
+	$(PIP) install -r requirements-fuzz.txt
 	@touch $@
 
 $(BIN)/python:

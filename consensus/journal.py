@@ -90,14 +90,16 @@ def decode_frame(data: bytes) -> JournalFrame:
     """The frame of canonical bytes. Raises ``CorruptStore``: we wrote it, so a fault is the disk's."""
     try:
         match decode(data, bytes_max=FRAME_BYTES_MAX):
-            case (1, bytes() as proposal, bytes() as body):
+            case (kind, bytes() as proposal, bytes() as body) if _read_integer(kind) == _BODY_FRAME:
                 return BodyFrame(_read_proposal(proposal), body)
-            case (2, int() as height, int() as round_, int() as step, *values, tuple() as signed, tuple() as polkas):
+            case (kind, height, round_, step, *values, tuple() as signed, tuple() as polkas) if (
+                _read_integer(kind) == _STATE_FRAME
+            ):
                 locked_round, locked_block, valid_round, valid_block = values
                 return StateFrame(
-                    Height(height),
-                    round_,
-                    Step(step),
+                    Height(_read_integer(height)),
+                    _read_integer(round_),
+                    Step(_read_integer(step)),
                     *_read_value(locked_round, locked_block),
                     *_read_value(valid_round, valid_block),
                     tuple(_read_own(item) for item in signed),
@@ -147,6 +149,12 @@ def _apply(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) 
         polkas=state.polkas + frame.polkas,
         blocks=(*state.blocks, *(body for body in bodies if body.proposal.proposal.block_id in named)),
     )
+
+
+def _read_integer(value: Plain) -> int:
+    if type(value) is int:  # a truth value equals 0 or 1, and has other bytes
+        return value
+    raise ValueError("expected an integer")
 
 
 def _read_value(round_: Plain, block_id: Plain) -> tuple[int, Hash | None]:

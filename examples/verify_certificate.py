@@ -159,7 +159,7 @@ def read_scalar(kind, value):
 
 def read_address(value):
     """20 bytes in bech32m under the prefix wp (BIP 350)."""
-    need(value[:3] == "wp1" and not set(value[3:]) - set(LETTERS), "address_invalid")
+    need(value[:3] == "wp1" and len(value) == 41 and not set(value[3:]) - set(LETTERS), "address_invalid")
     values = [LETTERS.index(letter) for letter in value[3:]]
     checksum = 1
     for part in [3, 3, 0, 23, 16, *values]:  # "wp": the high bits, 0, the low bits
@@ -167,7 +167,7 @@ def read_address(value):
         checksum = (checksum & 0x1FFFFFF) << 5 ^ part
         for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
             checksum ^= generator if top >> bit & 1 else 0
-    need(checksum == 0x2BC830A3 and len(values) == 38, "address_invalid")
+    need(checksum == 0x2BC830A3, "address_invalid")
     number = 0
     for part in values[:32]:
         number = number << 5 | part
@@ -464,7 +464,7 @@ def verify(certificate, genesis):
     """Check the JSON of a certificate against that of the genesis file; a line that says what is true."""
     found = certificate.get("format") if type(certificate) is dict else None
     need(found == "wattprint-certificate", "certificate_not_recognised")
-    need(repr(certificate.get("version")) == "1", "certificate_version_unknown")
+    need(type(certificate.get("version")) is int and certificate["version"] == 1, "certificate_version_unknown")
     read("certificate", certificate)
     read("genesis", genesis)
     check_rising([read("address", one["address"]) for one in certificate["participants"]])

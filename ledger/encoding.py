@@ -17,6 +17,7 @@ Plain: TypeAlias = bool | int | bytes | str | Sequence["Plain"] | None
 
 DECODE_BYTES_MAX: Final = 16 * 1024 * 1024  # the largest block with room to spare
 DEPTH_MAX: Final = 12  # a block's evidence nests seven deep
+_SKIMMED_BYTES_LEAST: Final = 256  # shorter ones cost little, whatever they claim to be
 
 
 def encode(value: Plain) -> bytes:
@@ -34,6 +35,8 @@ def decode(data: bytes, *, bytes_max: int = DECODE_BYTES_MAX) -> Plain:
     if len(data) > bytes_max:
         raise Malformed("encoding_too_large", f"{len(data)} bytes, at most {bytes_max}")
     try:
+        if len(data) >= _SKIMMED_BYTES_LEAST:
+            _skim(data)
         value: Plain = msgpack.unpackb(
             data, use_list=False, raw=False, object_pairs_hook=_refuse_map, ext_hook=_refuse_extension
         )
@@ -58,6 +61,13 @@ def decode_first(data: bytes) -> Plain:
     except (ValueError, msgpack.UnpackException) as error:
         raise Malformed("encoding_invalid", type(error).__name__) from error
     return first
+
+
+def _skim(data: bytes) -> None:
+    """Check that everything is there before anything is built: arrays that claim more than follows cost memory."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.skip()
 
 
 def _refuse_map(_pairs: object) -> None:

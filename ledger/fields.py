@@ -240,7 +240,8 @@ def _enum_codec(kind: type[enum.Enum]) -> Codec:
     def read(value: object) -> enum.Enum:
         member = members.get(value) if isinstance(value, str) else None
         if member is None:
-            raise Malformed("choice_unknown", f"{ascii(value)[:60]} is none of {', '.join(map(str, members))}")
+            said = ascii(value[:60]) if isinstance(value, str) else type(value).__name__  # which may nest deep
+            raise Malformed("choice_unknown", f"{said} is none of {', '.join(map(str, members))}")
         return member
 
     def write(value: object) -> str:

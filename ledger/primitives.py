@@ -32,6 +32,7 @@ SIGNATURE_BYTES: Final = 64
 ZERO_HASH: Final = Hash(bytes(HASH_BYTES))
 
 ADDRESS_PREFIX: Final = "wp"
+ADDRESS_TEXT_LENGTH: Final = 41  # prefix, 1, 32 letters, and 6 of a checksum
 _BECH32_ALPHABET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _BECH32_VALUES: Final = {letter: value for value, letter in enumerate(_BECH32_ALPHABET)}
 _BECH32M_CONSTANT: Final = 0x2BC830A3
@@ -99,14 +100,14 @@ def format_address(address: Address) -> str:
 def parse_address(text: str) -> Address:
     """The address that a text names. Raises ``Malformed`` (``address_invalid``) for anything but our bech32m."""
     prefix, _, tail = text.partition("1")
+    if len(text) != ADDRESS_TEXT_LENGTH or prefix != ADDRESS_PREFIX:
+        raise Malformed("address_invalid", ascii(text[:100]))
     values = [_BECH32_VALUES.get(letter, -1) for letter in tail]
-    if prefix != ADDRESS_PREFIX or -1 in values or len(values) < 6:
-        raise Malformed("address_invalid", text[:100])
-    if _bech32_polymod([*_expanded_prefix(), *values]) != _BECH32M_CONSTANT:
-        raise Malformed("address_invalid", text[:100])
+    if -1 in values or _bech32_polymod([*_expanded_prefix(), *values]) != _BECH32M_CONSTANT:
+        raise Malformed("address_invalid", ascii(text))
     raw = bytes(_regroup(values[:-6], from_bits=5, to_bits=8, pad=False))
-    if len(raw) != ADDRESS_BYTES or format_address(Address(raw)) != text:
-        raise Malformed("address_invalid", text[:100])
+    if format_address(Address(raw)) != text:
+        raise Malformed("address_invalid", ascii(text))
     return Address(raw)
 
 

@@ -45,7 +45,7 @@ FORMAT_KEY: Final = META + b"format"
 OLDEST_KEY: Final = META + b"oldest"  # the lowest height whose block and receipts are kept whole; absent: all are
 VALIDATOR_SETS: Final = META + b"validators/"  # ‖ hash of a set → the set: what a chain of trust goes along
 HANDOVERS: Final = META + b"handover/"  # ‖ height → nothing: after this block another set decides
-FORMAT: Final = b"wattprint-store-1"
+FORMAT: Final = b"wattprint-store-2"  # 2: sums of the index over 32 days
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 
 CONFIG_NAME: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024
+DOTS_MAX: Final = 2_000  # the reader of TOML takes n² steps, and memory, for a key of n parts; a full file has 1,000
 PEERS_MAX: Final = 100
 TEXT_LENGTH_MAX: Final = 1_000
 MONIKER_LENGTH_MAX: Final = 64
@@ -164,9 +165,11 @@ def parse_config(text: str, *, home: Path, environment: Mapping[str, str] | None
     """The configuration that a TOML text and the environment's overrides say. Raises ``ConfigError``."""
     home = home.absolute()
     path = home / CONFIG_NAME
+    if text.count(".") > DOTS_MAX:
+        raise ConfigError("config_too_large", f"{path}: more than {DOTS_MAX} dots")
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         raise ConfigError("config_not_toml", f"{path}: {error}") from None
     values = _flatten(document, path)
     values |= _read_environment(environment or {}, path)

@@ -183,7 +183,7 @@ TABLES: Final[Mapping[str, ExportTable]] = {
             _columns(
                 ("text", "claim kind statement claimant beneficiary purpose"),
                 ("time", "period_start_ms period_end_ms claimed_ms"),
-                ("integer", "wh slices_count"),
+                ("integer", "wh lost_wh replaced_wh slices_count"),
                 ("boolean", "is_hourly"),
                 ("text", "consumption_meter status replaces"),
             ),

@@ -12,7 +12,8 @@ many intervals it has. Replaying the receipts of all blocks in order gives the s
 | `xt`   | meter ‖ day ‖ height ‖ position | nothing                    | which transactions moved or used it |
 | `xl`   | list ‖ parent ‖ height ‖ pos.   | id                         | objects of a participant or a site  |
 
-A day is 4 bytes (days since the epoch, UTC), a height 8, a transaction's position in its block 4.
+A day is 4 bytes (days since the epoch, UTC), a height 8, a transaction's position in its block 4. Sums over months of
+the first and the fourth stand in node/index_sums.py.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from ledger.encoding import decode, encode
 from ledger.primitives import ADDRESS_BYTES, Address
 from ledger.receipt import Event, Receipt
 from ledger.storage import INDEXES, Reader, compute_prefix_end, format_height
+from node.index_sums import METER_BYTES, SumsDraft
 
 HOUR_MS: Final = 3_600_000
 HOURS: Final = 24
@@ -63,7 +65,8 @@ _SOURCES: Final = INDEXES + b"s"
 _MOVEMENTS: Final = INDEXES + b"t"
 _LISTS: Final = INDEXES + b"l"
 _DAY_BYTES: Final = 4
-METER_BYTES: Final = 16
+_PREFIX_BYTES: Final = len(_HOLDINGS)
+_METER_END: Final = _PREFIX_BYTES + METER_BYTES  # where the day begins in the keys of holdings and sources
 _NOTHING: Final = encode(None)
 _NO_HOURS: Final = (0,) * HOURS
 # Places in ``Holding`` and ``Balance``, and in ``SourceDay``.
@@ -241,6 +244,7 @@ class _Draft:
         self._reader = reader
         self._height = height
         self._hours: dict[bytes, list[list[int]]] = {}  # key → Wh by hour, of each status or fate
+        self._sums_before: dict[bytes, list[int]] = {}  # of the same keys, of each status or fate
         self._balances: dict[bytes, list[int]] = {}
         self._others: dict[bytes, bytes] = {}
 
@@ -289,11 +293,18 @@ class _Draft:
     def compute_changes(self) -> dict[bytes, bytes | None]:
         """Full key → value, or None where nothing is left."""
         changes: dict[bytes, bytes | None] = dict(self._others)
+        draft = SumsDraft(self._reader)
         for key, groups in self._hours.items():
             is_empty = not any(map(any, groups))
             changes[key] = None if is_empty else encode([tuple(group) if any(group) else () for group in groups])
+            added = [sum(group) - before for group, before in zip(groups, self._sums_before[key], strict=True)]
+            meter, day = key[_PREFIX_BYTES:_METER_END], _read_day(key, _METER_END)
             if key.startswith(_HOLDINGS):
                 changes[_flip(key)] = None if is_empty else _NOTHING
+                draft.add_holding(meter=meter, day=day, holder=key[-ADDRESS_BYTES:], wh=added)
+            else:
+                draft.add_fates(meter=meter, day=day, wh=added)
+        changes.update(draft.compute_changes())
         for holder, sums in self._balances.items():
             changes[_BALANCES + holder] = encode(tuple(sums)) if any(sums) else None
         return changes
@@ -381,6 +392,7 @@ class _Draft:
             raw = self._reader.get(key)
             stored: Iterable[Hours] = [_NO_HOURS] * count if raw is None else _decode_hours(raw)
             known = self._hours[key] = [list(group) for group in stored]
+            self._sums_before[key] = list(map(sum, known))
         return known
 
     def _note_movement(self, lot: LotId, position: int) -> None:

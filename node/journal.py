@@ -66,7 +66,8 @@ class JournalError(LocalError):
 class JournalCorrupt(JournalError):
     """The journal cannot be believed; the node must not sign.
 
-    Reasons: ``journal_not_recognised``, ``journal_damaged_in_middle``, ``journal_damaged_at_end``.
+    Reasons: ``journal_not_recognised``, ``journal_record_malformed``, ``journal_damaged_in_middle``,
+    ``journal_damaged_at_end``.
     The item names the file and the offset.
     """
 
@@ -188,7 +189,10 @@ def parse_journal(data: bytes, *, name: str) -> tuple[list[bytes], int]:
             break
         if data[start + _FRAME_LENGTH.size] == _KIND_RESTART:
             frames.clear()
-        frames.extend(_split_frames(data[start + _HEAD.size : end - len(_END)]))
+        record = _split_frames(data[start + _HEAD.size : end - len(_END)])
+        if record is None:  # its sums are right, so it is no fault of a disk
+            raise JournalCorrupt("journal_record_malformed", f"{name} at byte {start}")
+        frames += record
         start = end
     return frames, start
 
@@ -250,14 +254,15 @@ def _has_zero_sector(data: bytes, start: int, stop: int) -> bool:
     return False
 
 
-def _split_frames(body: bytes) -> Iterator[bytes]:
+def _split_frames(body: bytes) -> list[bytes] | None:
+    """The frames of a record's body, or None where their lengths do not fill it."""
+    frames: list[bytes] = []
     place = 0
-    while place < len(body):
+    while len(body) - place >= _FRAME_LENGTH.size:
         (length,) = _FRAME_LENGTH.unpack_from(body, place)
-        place += _FRAME_LENGTH.size
-        yield body[place : place + length]
-        place += length
-    assert place == len(body), "a record that checks was written by us"
+        place += _FRAME_LENGTH.size + length
+        frames.append(body[place - length : place])
+    return frames if place == len(body) else None
 
 
 def format_record(frames: Iterable[bytes], *, is_restart: bool) -> bytes:

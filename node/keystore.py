@@ -285,7 +285,10 @@ def _decrypt(file: KeyFile, sealed: bytes, passphrase: str | None) -> bytes:
     if n < 2 or n & (n - 1):
         raise KeystoreError("key_file_damaged", file.path)
     salt = _parse_hex(kdf.get("salt"), file.path)
-    key = Scrypt(salt=salt, length=32, n=n, r=r, p=p).derive(passphrase.encode())
+    try:
+        key = Scrypt(salt=salt, length=32, n=n, r=r, p=p).derive(passphrase.encode())
+    except (MemoryError, ValueError) as error:  # also for numbers that do not go together
+        raise KeystoreError("key_file_not_usable", f"{file.path}: its key cannot be derived here: {error}") from None
     try:
         return ChaCha20Poly1305(key).decrypt(nonce, sealed, _bound(file.scheme, file.public_key))
     except InvalidTag:  # the file's checksum holds, so it is the passphrase
@@ -307,15 +310,15 @@ def _read_document(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as stream:
             data = stream.read(KEY_FILE_BYTES_MAX + 1)
-        document = json.loads(data)
+        document: object = json.loads(data)
+        if not isinstance(document, dict) or document.get("checksum") != _compute_checksum(document):
+            raise KeystoreError("key_file_damaged", path)
     except FileNotFoundError:
         raise KeystoreError("key_file_missing", path) from None
     except OSError as error:
         raise _explain(error, path) from error
     except (ValueError, RecursionError):
         raise KeystoreError("key_file_damaged", path) from None
-    if not isinstance(document, dict) or document.get("checksum") != _compute_checksum(document):
-        raise KeystoreError("key_file_damaged", path)
     if document.get("format") != _FORMAT or document.get("version") != _VERSION:
         raise KeystoreError("key_file_damaged", f"{path}: not a key file of version {_VERSION}")
     return document

@@ -17,6 +17,7 @@ from ledger.errors import Malformed, Rejected
 from ledger.fields import Codec, Json, Length, get_codec
 from node.jsonrpc import INVALID_PARAMS, NOT_FOUND, OVERLOADED, REJECTED, SYNCING, Fault, Params, make_fault
 from node.mempool import Overloaded
+from node.prose import make_prose
 from node.queries.errors import NotFound
 from node.queries.view import View
 from node.service import NodeService
@@ -100,7 +101,7 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
     """
     hints = get_type_hints(handler, localns={"Json": Json}, include_extras=True)  # Json names itself
     first, *rest = inspect.signature(handler).parameters.values()
-    text = inspect.getdoc(handler)
+    text = make_prose(handler.__doc__)
     assert text, handler
     return Method(
         name=name or handler.__name__,

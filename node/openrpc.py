@@ -22,6 +22,7 @@ from node.jsonrpc import (
     TOO_LARGE,
 )
 from node.methods import Method, Parameter
+from node.prose import make_prose
 
 OPENRPC_VERSION: Final = "1.3.2"
 TITLE: Final = "Wattprint"
@@ -98,7 +99,7 @@ def _show_payload(tag: str, table: TransactionTable) -> Json:
     kind = table.payloads[tag]
     schema = cast("dict[str, Json]", to_draft7(table.codecs[tag].schema))
     roles: list[Json] = [*sorted(kind.declaration.roles)]
-    return {"title": tag, "description": kind.__doc__ or "", "x-roles": roles, **schema}
+    return {"title": tag, "description": make_prose(kind.__doc__), "x-roles": roles, **schema}
 
 
 def _show_event(name: str, table: TransactionTable) -> Json:
@@ -107,7 +108,7 @@ def _show_event(name: str, table: TransactionTable) -> Json:
     properties = cast("dict[str, Json]", schema["properties"])
     return {
         "title": name,
-        "description": kind.__doc__ or "",
+        "description": make_prose(kind.__doc__),
         "type": "object",
         "properties": {"event": {"const": name}, **properties},
         "required": ["event", *cast("list[Json]", schema["required"])],

@@ -67,7 +67,8 @@ class Gate:
             return Visitor(_shorten(address or ""), has_token=False)
         scheme, _, token = authorization.partition(" ")
         # A look-up by hash: how long it takes tells nothing about a token.
-        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        # Bytes that are no UTF-8 arrive as lone surrogates, which `encode` alone refuses.
+        digest = hashlib.sha256(token.strip().encode(errors="surrogatepass")).hexdigest()
         return Visitor(_shorten(address or ""), scheme.lower() == BEARER and digest in self._settings.token_hashes)
 
     def is_within_rate(self, visitor: Visitor, now_ms: int, requests: int = 1) -> bool:

@@ -262,7 +262,9 @@ class _RecordReader:
 
     def _read(self, packed: bytes) -> tuple[RecordKind, bytes, bytes]:
         match decode(packed, bytes_max=RECORD_BYTES_MAX):
-            case (int() as kind, bytes() as first, bytes() as second) if RecordKind.STATE <= kind <= RecordKind.INDEX:
+            case (int() as kind, bytes() as first, bytes() as second) if (
+                RecordKind.STATE <= kind <= RecordKind.INDEX and kind is not True  # which equals 1, with other bytes
+            ):
                 return RecordKind(kind), first, second
         raise Malformed("snapshot_malformed", "a record")
 

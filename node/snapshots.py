@@ -161,7 +161,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """The manifest of canonical bytes; nothing of it is believed yet. Raises ``Malformed``."""
     match decode(data, bytes_max=MANIFEST_BYTES_MAX):
-        case (str() as name, genesis, tuple() as links, int() as size_bytes, tuple() as hashes) if name == FORMAT:
+        case (str() as name, genesis, tuple() as links, int() as size_bytes, tuple() as hashes) if (
+            name == FORMAT and size_bytes is not True  # which equals 1, and has other bytes
+        ):
             chunks_count = -(-size_bytes // CHUNK_BYTES)
             if not 0 < len(links) <= LINKS_MAX or not 0 < chunks_count == len(hashes) <= CHUNKS_MAX:
                 raise Malformed("manifest_malformed", f"{len(links)} links, {len(hashes)} chunks, {size_bytes} bytes")

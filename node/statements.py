@@ -18,14 +18,14 @@ from node.meter_files.instants import format_utc
 
 CLAIMS_MAX: Final = 10_000  # of one statement
 USE: Final = "use"  # the kind of claims that are no charge of a storage
-COUNTED: Final = frozenset({"claimed"})
 Line = Mapping[str, Json]
 
 
 async def make_statement(ask: Ask, *, participant: str, from_ms: int, until_ms: int) -> dict[str, Any]:
     """The statement as a document: ``lines`` (one for each claim and source) and sums.
 
-    ``claimed_wh`` is what counts; claims that were impaired, replaced or void are listed and summed apart. Raises
+    What counts is in ``claimed_wh`` and in each line's ``wh``. What claims lost since, because energy or consumption
+    was corrected or the claim is void, is in ``lost_wh``; a claim that makes it good has lines of its own. Raises
     ``Rejected`` (``period_too_long``), and what the questions raise.
     """
     who = await ask("participant_get", {"participant": participant})
@@ -40,20 +40,19 @@ async def make_statement(ask: Ask, *, participant: str, from_ms: int, until_ms: 
         lines += await _list_lines(ask, claim)
     period: dict[str, Json] = {"from_ms": from_ms, "until_ms": until_ms}
     consumption = (await ask("trace_holder", {"participant": participant, **period, "limit": 1}))["consumption"]
-    counted = [line for line in lines if line["status"] in COUNTED]
     return {
         "participant": participant,
         "label": who["label"],
         **period,
         "claims": claims,
-        "claimed_wh": _sum(counted),
-        "hourly_wh": _sum(line for line in counted if line["matching"] == "hourly"),
-        "volumetric_wh": _sum(line for line in counted if line["matching"] == "volumetric"),
-        "not_counted_wh": _sum(lines) - _sum(counted),
+        "claimed_wh": _sum(lines),
+        "hourly_wh": _sum(line for line in lines if line["matching"] == "hourly"),
+        "volumetric_wh": _sum(line for line in lines if line["matching"] == "volumetric"),
+        "lost_wh": _sum(lines, "lost_wh"),
         "consumed_wh": consumption["consumed_wh"],
         "matching_score_per_mille": consumption["matching_score_per_mille"],
-        "by_technology": dict(_group(counted, "technology")),
-        "by_zone": dict(_group(counted, "zone")),
+        "by_technology": dict(_group(lines, "technology")),
+        "by_zone": dict(_group(lines, "zone")),
         "lines": lines,
     }
 
@@ -71,6 +70,7 @@ async def _list_lines(ask: Ask, claim: Answer) -> list[dict[str, Json]]:
     lines = []
     for (site, meter, technology, zone), slices in sorted(by_source.items()):
         starts = [one["start_ms"] for one in slices]
+        lost_wh = sum(one["lost_wh"] for one in slices)
         about = await ask("site_get", {"site": site})
         lines.append(
             {
@@ -90,7 +90,8 @@ async def _list_lines(ask: Ask, claim: Answer) -> list[dict[str, Json]]:
                 "first_start_ms": min(starts),
                 "last_start_ms": max(starts),
                 "lots": len(slices),
-                "wh": sum(one["end_wh"] - one["first_wh"] for one in slices),
+                "wh": sum(one["end_wh"] - one["first_wh"] for one in slices) - lost_wh,
+                "lost_wh": lost_wh,
             }
         )
     return lines
@@ -110,8 +111,8 @@ async def _find_lots(ask: Ask, slices: Sequence[Answer]) -> list[tuple[Answer, A
     return found
 
 
-def _sum(lines: Iterable[Mapping[str, Any]]) -> int:
-    return sum(line["wh"] for line in lines)
+def _sum(lines: Iterable[Mapping[str, Any]], name: str = "wh") -> int:
+    return sum(line[name] for line in lines)
 
 
 def _group(lines: Sequence[Line], name: str) -> Counter[str]:
@@ -126,6 +127,11 @@ def _group(lines: Sequence[Line], name: str) -> Counter[str]:
 def format_mwh(wh: int) -> str:
     """Wh as MWh with all six places: statements are filed in MWh."""
     return f"{wh // 1_000_000:,}.{wh % 1_000_000:06}"
+
+
+def format_count(count: int, name: str) -> str:
+    """A number of things, in the singular or in the plural."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def format_day(time_ms: int) -> str:
@@ -159,7 +165,7 @@ def make_page(statement: Mapping[str, Any]) -> str:
             ("Claimed by volume", statement["volumetric_wh"]),
             *((f"of it {name}", wh) for name, wh in sorted(statement["by_technology"].items())),
             *((f"of it from {name}", wh) for name, wh in sorted(statement["by_zone"].items())),
-            ("Impaired, replaced or void: not counted", statement["not_counted_wh"]),
+            ("No longer counted: corrected since, or void", statement["lost_wh"]),
         )
     )
     return f"""<!doctype html>
@@ -167,7 +173,7 @@ def make_page(statement: Mapping[str, Any]) -> str:
 <style>{_STYLE}</style>
 <h1>Claim statement</h1>
 <p><b>{escape(statement["label"])}</b><br><code>{escape(statement["participant"])}</code><br>{period}</p>
-<h2>In all: {format_mwh(statement["claimed_wh"])} MWh in {statement["claims"]} claims</h2>
+<h2>In all: {format_mwh(statement["claimed_wh"])} MWh in {format_count(statement["claims"], "claim")}</h2>
 <table><thead><tr><th></th><th class=n>MWh</th></tr></thead><tbody>{sums}</tbody></table>
 <p class=small>Own consumption {format_mwh(statement["consumed_wh"])} MWh; matched: {matched}.</p>
 <h2>Claims and their sources</h2>
@@ -181,12 +187,12 @@ a certificate of provenance proves it without this document.</p>
 
 
 def _make_row(line: Mapping[str, Any]) -> str:
-    marked = "" if line["status"] in COUNTED else f" <span class=no>{escape(line['status'])}</span>"
+    lost = f"<br><span class=no>−{format_mwh(line['lost_wh'])} {line['status']}</span>" if line["lost_wh"] else ""
     period = f"{format_day(line['period_start_ms'])}<br>{format_day(line['period_end_ms'])}"
     produced = f"{format_day(line['first_start_ms'])}<br>{format_day(line['last_start_ms'])}"
     source = f"{escape(line['source'])}<br>{escape(line['technology'])}, {escape(line['zone'])}"
     return (
-        f"<tr><td>{escape(line['statement'])}{marked}<br>{escape(line['purpose'])}<br><code>{line['claim']}</code></td>"
+        f"<tr><td>{escape(line['statement'])}<br>{escape(line['purpose'])}<br><code>{line['claim']}</code></td>"
         f"<td>{period}</td><td>{source}</td><td>{produced}</td><td>{line['matching']}</td>"
-        f"<td class=n>{format_mwh(line['wh'])}</td></tr>"
+        f"<td class=n>{format_mwh(line['wh'])}{lost}</td></tr>"
     )

@@ -166,7 +166,7 @@ class Testnet:
                 raise TestnetError("testnet_not_usable", path)
         except FileNotFoundError:
             raise TestnetError("testnet_missing", f"{directory}: make one with `wattprint testnet start`") from None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise TestnetError("testnet_not_usable", path) from None
         return cls(directory, rpc_ports, p2p_ports)
 

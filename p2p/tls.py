@@ -28,6 +28,7 @@ SUBJECT: Final = "wattprint peer"
 # A certificate lives as long as its process, and keys are pinned: a clock that is wrong must not part honest nodes.
 VALID_FROM: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 VALID_UNTIL: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+_NO_UNUSED_BITS: Final = b"\0"  # how the BIT STRING of a signature begins
 _PASSWORD_BYTES: Final = 32
 
 
@@ -88,14 +89,16 @@ def read_certificate_key(certificate: bytes) -> PublicKey:
     try:
         with warnings.catch_warnings(action="ignore"):  # of what a stranger's bytes should not have
             read = x509.load_der_x509_certificate(certificate)
-        (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+            (name,) = read.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         key = bytes.fromhex(str(name.value))
         is_ed25519 = read.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
         signed, signature = read.tbs_certificate_bytes, read.signature
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Malformed("certificate_malformed", str(error)) from error
     if not is_ed25519 or len(key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise Malformed("certificate_malformed", "not issued by an Ed25519 key")
+    if not certificate.endswith(_NO_UNUSED_BITS + signature):
+        raise Malformed("certificate_malformed", "a signature has whole bytes")  # else some had a second form
     if not is_valid_ed25519(PublicKey(key), signed, signature):
         raise NotAdmitted("certificate_signature_invalid", key.hex())
     return PublicKey(key)

@@ -22,12 +22,15 @@ def list_imported() -> set[str]:
     return found - set(PACKAGES) - sys.stdlib_module_names
 
 
-def iterate_imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (one.name.partition(".")[0] for one in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+def iterate_imports(node: ast.AST) -> Iterator[str]:
+    """What is imported when the program runs: what only the type checker sees needs no installing."""
+    if isinstance(node, ast.Import):
+        yield from (one.name.partition(".")[0] for one in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module.partition(".")[0]
+    is_for_types = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    for child in node.orelse if is_for_types and isinstance(node, ast.If) else ast.iter_child_nodes(node):
+        yield from iterate_imports(child)
 
 
 def read_names(lines: list[str]) -> set[str]:

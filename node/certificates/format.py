@@ -198,7 +198,7 @@ def read_certificate(data: Json) -> Certificate:
     if type(data) is not dict or data.get("format") != FORMAT:
         raise Malformed("certificate_not_recognised", f"the field format is not {FORMAT}")
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise Malformed("certificate_version_unknown", ascii(data.get("version"))[:40])
+        raise Malformed("certificate_version_unknown", f"only {VERSION} is known")
     certificate = from_json(Certificate, data)
     if to_json(certificate) != data:  # a null field was left out
         raise Malformed("certificate_not_in_full_form")

@@ -35,7 +35,8 @@ def show(common: Common, document: Json, text: str | None = None) -> None:
     if common.as_json:
         click.echo(json.dumps(document, ensure_ascii=False))
     else:
-        click.echo(format_document(document) if text is None else text)
+        whole = format_document(document) if text is None else text
+        click.echo("\n".join(map(_plain, whole.split("\n"))))
 
 
 def show_rows(common: Common, document: Json, rows: Sequence[Row], *, as_csv: bool = False, title: str = "") -> None:
@@ -94,7 +95,7 @@ def format_table(rows: Sequence[Row]) -> str:
         is_number = all(type(row.get(name)) is int for row in rows) and not _is_time(name, rows[0].get(name))
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_plain(format_value(name, row.get(name))) for name in names))
+        table.add_row(*(format_value(name, row.get(name)) for name in names))
     is_screen = sys.stdout.isatty()
     console = Console(
         file=io.StringIO(), width=None if is_screen else WIDTH_IN_PIPE, color_system=None, emoji=False, markup=False
@@ -129,7 +130,7 @@ def format_value(name: str, value: Json) -> str:
     if isinstance(value, int):
         return format_time(value) if _is_time(name, value) else str(value)
     if isinstance(value, str):
-        return value
+        return _plain(value)
     if isinstance(value, list):
         return ", ".join(format_value(name, item) for item in value) or "–"
     return " ".join(f"{key}={format_value(key, item)}" for key, item in value.items())

@@ -14,7 +14,7 @@ import click
 from ledger.fields import Json
 from node.cli.options import JSON_OPTION, NODE_OPTION, Connected, make_options, take_connected
 from node.cli.output import Row, format_csv, note, show
-from node.cli.values import FieldType
+from node.cli.values import FieldType, describe
 from node.client import Answer, Client
 from node.methods import Method, Parameter
 from node.rpc_methods import METHODS
@@ -126,7 +126,8 @@ def _make_parameter(parameter: Parameter) -> click.Parameter:
     schema = {**parameter.schema, "format": "address"} if ADDRESS_MARK in parameter.summary else parameter.schema
     kind = FieldType(parameter.name, schema, parameter.codec)
     if parameter.is_required:
-        return click.Argument([parameter.name], type=kind)
+        is_plain = kind.name == describe({"type": "string"})  # then its name says more
+        return click.Argument([parameter.name], type=kind, metavar=parameter.name.upper() if is_plain else None)
     shown = "" if parameter.default is None else f"  [default: {parameter.default}]"
     return click.Option(
         ["--" + parameter.name.replace("_", "-"), parameter.name], type=kind, help=parameter.summary + shown

@@ -45,9 +45,14 @@ STORE_OPTION: Final[Option] = (
 )
 
 
-def open_store(place: str | None) -> DocumentStore:
-    """The store at a place, or the one of this person. A directory is made. Raises ``StoreFailed``."""
-    return open_store_at(str(find_default_place()) if place is None else place, base=Path.cwd())
+def open_store(place: str | None, *, must_exist: bool = False) -> DocumentStore:
+    """The store at a place, or the one of this person, which is made. Raises ``StoreFailed``.
+
+    ``must_exist``: a directory that was named is not made, so that a slip of the pen is not an empty store.
+    """
+    if place is None:
+        return open_store_at(str(find_default_place()), base=Path.cwd())
+    return open_store_at(place, base=Path.cwd(), must_exist=must_exist)
 
 
 def find_default_place() -> Path:

@@ -76,6 +76,9 @@ async def exchange(stage: Stage) -> None:
         await stage.network.submit(Order(decision, stage.cast.utility))
         answer = await stage.network.ask().participant_get(household.address_text)
         stage.checks.compare("KYC of the household, decided on its paper", answer["kyc"], "approved")
+        cited = answer["kyc_record"]["citation"]
+        decided_on = f"{cited['document']} version {cited['version']}"
+        stage.checks.compare("the paper that was decided on", decided_on, f"{added.document.hex()} version 1")
         step.advance()
         await desk.household.revoke(added.document, stage.cast.utility.address)
         withdrawn = await desk.read(desk.officer, added.document, "after withdrawal")

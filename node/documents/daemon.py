@@ -26,8 +26,8 @@ from node.documents.car import encode_block, encode_header
 from node.documents.chunking import build_blocks
 from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, RAW, Block, Cid, Digest, parse_any_base
 from node.documents.reading import TREE_BYTES_MAX, Visit, check_block, read_verified, walk
-from node.documents.store import DOCUMENT_BYTES_MAX, Readable, StoreFailed, StoreHealth
-from node.documents.wire import Budget, GuardedClient, spend
+from node.documents.store import ABSENT, DOCUMENT_BYTES_MAX, Readable, StoreFailed, StoreHealth, check_root
+from node.documents.wire import Budget, Connections, GuardedClient, spend
 from node.errors import get_disk_reason
 
 T = TypeVar("T")
@@ -47,7 +47,9 @@ class CallLimits:
     """How long a daemon may take, in milliseconds."""
 
     call_ms: int = 10_000  # one question, one block
-    lookup_ms: int = 2_000  # what we ask the daemon to give up after, where it would search for ever
+    # What we ask the daemon to give up after, where it would search for ever. js-ipfs calls absent what a busy moment
+    # kept it from finding within this time.
+    lookup_ms: int = 6_000
     transfer_ms: int = 30_000  # a whole document, on top of what its size allows
     transfer_bytes_per_ms: int = 256  # the slowest transfer that is not given up
     collect_ms: int = 600_000  # a garbage collection
@@ -75,13 +77,16 @@ class DaemonStore:
         self._limits = limits or CallLimits()
         self._spool_directory = spool_directory
         self._now_ms = now_ms
+        self._address = address
+        self._connections = Connections()
         try:
             self._client = GuardedClient(address)
         except client_errors.AddressError:
             raise StoreFailed("store_address_invalid", ascii(address)) from None
 
     def close(self) -> None:
-        """Gives back the connections."""
+        """Ends what waits for the daemon, and gives back the connections."""
+        self._connections.end()
         self._client.close()
 
     def put(self, stream: Readable, *, size_max: int) -> Cid:
@@ -92,6 +97,7 @@ class DaemonStore:
         return block.cid
 
     def put_blocks(self, root: Cid, blocks: Iterable[Block], *, size_max: int = DOCUMENT_BYTES_MAX) -> None:
+        check_root(root)
         with self._spool() as spool:
             for block in blocks:
                 spool.add(check_block(block.cid, block.data))
@@ -111,12 +117,13 @@ class DaemonStore:
         try:
             read_verified(lambda wanted: self._read_block(wanted, self._limits.call_ms), cid)
         except StoreFailed as error:
-            if error.reason in ("block_absent", "block_hash_wrong", "block_too_large"):
+            if error.reason in ABSENT:
                 return False
             raise
         return True
 
     def pin(self, cid: Cid) -> None:
+        check_root(cid)
         self._check_whole(cid, size_max=DOCUMENT_BYTES_MAX)
         self._call(lambda seconds: self._client.pin.add(str(cid), opts=self._lookup(), offline=True, timeout=seconds))
         self._check_pinned(cid)
@@ -217,15 +224,30 @@ class DaemonStore:
         """Makes a call, again when the connection failed, all within one budget. Raises ``StoreFailed``."""
         deadline_ms = self._now_ms() + (self._limits.call_ms if budget_ms is None else budget_ms)
         for attempt in range(ATTEMPTS_MAX):
-            budget = Budget(self._now_ms, deadline_ms, bytes_max + HEADERS_BYTES_MAX)
+            budget = Budget(self._now_ms, deadline_ms, bytes_max + HEADERS_BYTES_MAX, self._connections)
             try:
                 with spend(budget):
                     return call(budget.compute_seconds_left())
             except _FAILURES as error:
-                failed = _name_failure(error, budget)
+                failed = self._name_failure(error, budget)
                 if failed.reason != "store_unreachable" or attempt == ATTEMPTS_MAX - 1:
                     raise failed from error
         raise AssertionError("the last attempt returns or raises")
+
+    def _name_failure(self, error: Exception, budget: Budget) -> StoreFailed:
+        if budget.broken:
+            return StoreFailed(budget.broken, self._address)
+        match error:
+            case client_errors.ErrorResponse() | client_errors.StatusError():
+                return StoreFailed("store_refused", f"{self._address}: {_quote(str(error))}")
+            case client_errors.TimeoutError() | TimeoutError() | requests.Timeout():
+                return StoreFailed("store_timed_out", self._address)
+            case client_errors.ConnectionError():
+                return StoreFailed("store_unreachable", self._address)
+            case client_errors.ProtocolError() if any(isinstance(part, ConnectionError) for part in _get_parts(error)):
+                return StoreFailed("store_unreachable", f"{self._address}: the connection was lost")
+            case _:
+                return StoreFailed("store_answer_malformed", f"{self._address}: {type(error).__name__}")
 
     @contextmanager
     def _spool(self) -> Iterator[_Spool]:
@@ -286,24 +308,6 @@ _FAILURES: Final = (
     *(client_errors.Error, requests.RequestException, HTTPError, HTTPException, OSError),
     *(KeyError, IndexError, TypeError, AttributeError, AssertionError, ValueError, RecursionError),
 )
-
-
-def _name_failure(error: Exception, budget: Budget) -> StoreFailed:
-    if budget.broken:
-        return StoreFailed(budget.broken)
-    match error:
-        case client_errors.ErrorResponse():
-            return StoreFailed("store_refused", _quote(str(error)))
-        case client_errors.StatusError():
-            return StoreFailed("store_refused", _quote(str(error)))
-        case client_errors.TimeoutError() | TimeoutError() | requests.Timeout():
-            return StoreFailed("store_timed_out")
-        case client_errors.ConnectionError():
-            return StoreFailed("store_unreachable")
-        case client_errors.ProtocolError() if any(isinstance(part, ConnectionError) for part in _get_parts(error)):
-            return StoreFailed("store_unreachable", "the connection was lost")
-        case _:
-            return StoreFailed("store_answer_malformed", type(error).__name__)
 
 
 def _get_parts(error: BaseException) -> tuple[object, ...]:

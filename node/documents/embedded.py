@@ -19,11 +19,13 @@ from node.documents.chunking import build_blocks
 from node.documents.cid import BLOCK_BYTES_MAX, DIGEST_BYTES, MULTIHASH_PREFIX, Block, Cid, Digest, is_named, parse_cid
 from node.documents.disk import TEMPORARY_PREFIX, Disk
 from node.documents.reading import TREE_BYTES_MAX, check_block, find_digests, read_verified, walk
-from node.documents.store import DOCUMENT_BYTES_MAX, PINS_MAX, Readable, StoreFailed, StoreHealth
+from node.documents.store import ABSENT, DOCUMENT_BYTES_MAX, PINS_MAX, Readable, StoreFailed, StoreHealth, check_root
 from node.errors import get_disk_reason
 
 VERSION: Final = "flatfs/1"
 _SHARDING: Final = b"/repo/flatfs/shard/v1/next-to-last/2\n"  # how Kubo names the layout, in the file SHARDING
+_SHARDING_NAME: Final = "SHARDING"
+_OWN_NAMES: Final = frozenset({"blocks", "pins", "lock"})
 _SUFFIX: Final = ".data"
 _MULTIHASH_LETTERS: Final = 55  # 34 bytes in base32
 
@@ -32,18 +34,20 @@ class EmbeddedStore:
     """A ``DocumentStore`` in a directory of this machine. Threads and processes may share the directory."""
 
     def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
-        self._blocks = root / "blocks"
-        self._pins = root / "pins"
-        self._lock = root / "lock"
+        self._root = root.absolute()
+        self._blocks = self._root / "blocks"
+        self._pins = self._root / "pins"
+        self._lock = self._root / "lock"
         self._disk = disk or Disk()
-        with _own_disk(root):
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _own_disk(self._root):
+            self._make_root()
+            self._check_own()
             for directory in (self._blocks, self._pins):
                 self._disk.make_directory(directory)
-            if not (self._blocks / "SHARDING").exists():
-                self._write(self._blocks / "SHARDING", _SHARDING)
+            if not (self._blocks / _SHARDING_NAME).exists():
+                self._write(self._blocks / _SHARDING_NAME, _SHARDING)
             self._disk.sync_directory(self._blocks)
-            self._disk.sync_directory(root)
+            self._disk.sync_directory(self._root)
 
     def put(self, stream: Readable, *, size_max: int) -> Cid:
         with self._locked(fcntl.LOCK_SH):
@@ -58,6 +62,7 @@ class EmbeddedStore:
         return root
 
     def put_blocks(self, root: Cid, blocks: Iterable[Block], *, size_max: int = DOCUMENT_BYTES_MAX) -> None:
+        check_root(root)
         with self._locked(fcntl.LOCK_SH):
             touched: set[Path] = set()
             total = 0
@@ -80,12 +85,13 @@ class EmbeddedStore:
         try:
             read_verified(self._read_block, cid)
         except StoreFailed as error:
-            if error.reason in ("block_absent", "block_hash_wrong", "block_too_large"):
+            if error.reason in ABSENT:
                 return False
             raise
         return True
 
     def pin(self, cid: Cid) -> None:
+        check_root(cid)
         with self._locked(fcntl.LOCK_SH):
             self._check_whole(cid, size_max=DOCUMENT_BYTES_MAX)
             # Its blocks may have been named without a sync by a put that a power cut ended.
@@ -97,7 +103,7 @@ class EmbeddedStore:
             try:
                 self._disk.unlink(self._pins / str(cid))
             except FileNotFoundError:
-                raise StoreFailed("pin_absent", cid) from None
+                raise StoreFailed("pin_absent", f"{cid} is not kept in {self._root}") from None
             self._disk.sync_directory(self._pins)
 
     def list_pins(self) -> list[Cid]:
@@ -132,6 +138,26 @@ class EmbeddedStore:
             size = sum(path.stat().st_size for path in self._list_files())
         return StoreHealth("embedded", VERSION, pins, size)
 
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _make_root(self) -> None:
+        """The directory of the store, and whichever above it are missing, each with a durable name."""
+        missing = [path for path in (self._root, *self._root.parents) if not path.exists()]
+        for path in reversed(missing):
+            self._disk.make_directory(path)
+            self._disk.sync_directory(path.parent)
+
+    def _check_own(self) -> None:
+        """That nobody else's files are here: a daemon's own repository would be garbage to us, for want of our pins."""
+        if not self._root.is_dir():
+            raise StoreFailed("store_directory_foreign", f"{self._root} is a file")
+        if not self._pins.is_dir() and not _OWN_NAMES.issuperset(path.name for path in self._root.iterdir()):
+            raise StoreFailed("store_directory_foreign", f"{self._root} has other things in it")
+        sharding = self._blocks / _SHARDING_NAME
+        if sharding.exists() and sharding.read_bytes() != _SHARDING:
+            raise StoreFailed("store_directory_foreign", f"{sharding} names another layout")
+
     def _check_whole(self, cid: Cid, *, size_max: int) -> None:
         for _ in walk(self._read_block, cid, size_max=size_max):
             pass
@@ -147,7 +173,7 @@ class EmbeddedStore:
                 with path.open("rb") as file:
                     return file.read(BLOCK_BYTES_MAX + 1)
             except FileNotFoundError:
-                raise StoreFailed("block_absent", cid) from None
+                raise StoreFailed("block_absent", f"{cid} is not in {self._root}") from None
 
     def _write_block(self, block: Block) -> Path:
         """Names a block; gives its directory, which is to be synced. A damaged file of this name is replaced."""

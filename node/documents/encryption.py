@@ -6,19 +6,21 @@ until then it is a file without a name that anyone looks for.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Final, Protocol
 
 import pyrage
 
 from ledger.errors import Malformed, RuleViolated
+from node.documents.files import make_file
 from node.documents.grants import KEY_BYTES, Commitment, DocumentKey, derive_salt, format_identity
 from node.documents.store import Readable
-from node.files import sync_directory
+
+PIECE_BYTES: Final = 64 * 1024
+HEADER_BYTES_MAX: Final = 4 * 1024  # one reader takes 200; the library takes n² steps and more to read n
+_HEADER_END: Final = b"\n--- "
 
 
 class Writable(Protocol):
@@ -53,9 +55,9 @@ def encrypt(source: Readable, target: Writable, key: DocumentKey) -> bytes:
 def encrypt_to(path: Path, source: Readable, key: DocumentKey) -> bytes:
     """Encrypts a stream into a new file, whole or not at all; gives the commitment to the plain content.
 
-    Raises ``FileExistsError``, ``OSError``, and what ``source`` raises.
+    Raises ``FileFailed``, and what ``source`` raises.
     """
-    with _new_file(path) as file:
+    with make_file(path) as file:
         return encrypt(source, file, key)
 
 
@@ -63,10 +65,10 @@ def decrypt_to(path: Path, source: Readable, key: DocumentKey, *, size_max: int,
     """Decrypts a stream into a new file, which is there only when the whole has verified.
 
     Raises ``Malformed`` (``content_not_decrypted``: altered, cut short, or another key; ``content_not_committed``:
-    whole, but not what ``commitment`` was made to), ``RuleViolated`` (``document_too_large``), ``FileExistsError``,
-    ``OSError``, and what ``source`` raises.
+    whole, but not what ``commitment`` was made to), ``RuleViolated`` (``document_too_large``), ``FileFailed``, and what
+    ``source`` raises.
     """
-    with _new_file(path) as file:
+    with make_file(path) as file:
         _decrypt(source, file, key, size_max=size_max, commitment=commitment)
 
 
@@ -77,7 +79,8 @@ def check_content(source: Readable, key: DocumentKey, *, size_max: int, commitme
 
 def _decrypt(source: Readable, target: Writable, key: DocumentKey, *, size_max: int, commitment: bytes | None) -> None:
     found = Commitment(derive_salt(key))
-    reader, writer = _Source(source), _Target(target, found, size_max=size_max)
+    head = _read_head(source)
+    reader, writer = _Source(PieceReader(_iterate_pieces(head, source))), _Target(target, found, size_max=size_max)
     failed: Exception | None = None
     try:
         pyrage.decrypt_io(reader, writer, [pyrage.x25519.Identity.from_str(format_identity(key))])
@@ -88,6 +91,22 @@ def _decrypt(source: Readable, target: Writable, key: DocumentKey, *, size_max: 
         raise Malformed("content_not_decrypted", "altered, cut short, or encrypted to another key") from failed
     if commitment is not None and found.compute() != commitment:
         raise Malformed("content_not_committed", "not the content that the ledger was told of")
+
+
+def _read_head(source: Readable) -> bytes:
+    """The first bytes of a stream, in which the header has to end."""
+    head = b""
+    while _HEADER_END not in head and len(head) < HEADER_BYTES_MAX and (piece := source.read(HEADER_BYTES_MAX)):
+        head += piece
+    if _HEADER_END not in head[:HEADER_BYTES_MAX]:
+        raise Malformed("content_not_decrypted", f"no header of at most {HEADER_BYTES_MAX} bytes")
+    return head
+
+
+def _iterate_pieces(head: bytes, source: Readable) -> Iterator[bytes]:
+    yield head
+    while piece := source.read(PIECE_BYTES):
+        yield piece
 
 
 class PieceReader:
@@ -183,19 +202,3 @@ def _raise_first(*failed: Exception | None) -> None:
     for error in failed:
         if error is not None:
             raise error
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when the block ends well, and is removed when it does not; never replaces another."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        os.link(beside, path)  # unlike a rename, it refuses to replace
-    finally:
-        beside.unlink()
-    sync_directory(path.parent)

@@ -31,12 +31,14 @@ from ledger.state import State
 from ledger.storage import Reader
 from node.documents.cid import Cid, decode_cid
 from node.documents.reading import walk
-from node.documents.store import DocumentStore, StoreFailed
+from node.documents.store import ABSENT, DocumentStore, StoreFailed
 from node.documents.workers import StoreWorkers
 from node.logs import Log
 from p2p.messages import DocumentBlock, DocumentBlockRequest, DocumentMessage
 
 ANSWER_SECONDS: Final = 10  # for one block, of a peer that has it
+COPY_SECONDS: Final = 60  # waited for one peer's blocks of a document, on top of what their size allows
+COPY_BYTES_PER_SECOND: Final = 256 * 1024  # slower, and the next document has its turn first
 STOP_SECONDS: Final = 5
 RETRY_SECONDS: Final = 20  # until what no peer had is asked for again
 TASKS_MAX: Final = 64
@@ -105,6 +107,7 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._store.close()
         if self._calls:  # a thread that is in the middle of a block ends with it
             await asyncio.wait(self._calls, timeout=STOP_SECONDS)
         self._workers.close()
@@ -222,20 +225,47 @@ class Replica:
             self._peers.report(peer, "document_block_wrong")
 
     def _copy(self, peer: PublicKey, cid: Cid, size: int) -> None:
-        """Runs in a thread: take a document from a peer, block by block, parents first, and pin it."""
+        """Runs in a thread: take a document from a peer, block by block, parents first, and pin it.
+
+        What an earlier attempt brought is here already. A peer that answers slowly does not hold up other documents.
+        """
+        left_seconds: float = COPY_SECONDS
+        is_begun = (
+            self._find_block(cid) is not None
+        )  # parents come first; and a daemon may search long for what it lacks
 
         def get_block(wanted: Cid) -> bytes:
-            answer = asyncio.run_coroutine_threadsafe(self._ask(peer, wanted), self._loop)
-            try:
-                data = answer.result(2 * ANSWER_SECONDS)
-            except (CancelledError, TimeoutError):  # the node stops
-                data = None
-            if data is None:
-                raise StoreFailed("block_absent", wanted)
+            nonlocal left_seconds
+            here = self._find_block(wanted) if is_begun else None
+            if here is not None:
+                return here
+            if left_seconds <= 0:
+                raise StoreFailed("peer_too_slow", wanted)
+            started = self._loop.time()
+            data = self._fetch_block(peer, wanted)
+            left_seconds += len(data) / COPY_BYTES_PER_SECOND - (self._loop.time() - started)
             return data
 
         blocks = (visit.block for visit in walk(get_block, cid, size_max=size))
         self._store.put_blocks(cid, blocks, size_max=size)
+
+    def _find_block(self, cid: Cid) -> bytes | None:
+        try:
+            return next(self._store.open_blocks(cid)).data
+        except StoreFailed as error:
+            if error.reason in ABSENT:
+                return None
+            raise
+
+    def _fetch_block(self, peer: PublicKey, cid: Cid) -> bytes:
+        answer = asyncio.run_coroutine_threadsafe(self._ask(peer, cid), self._loop)
+        try:
+            data = answer.result(2 * ANSWER_SECONDS)
+        except (CancelledError, TimeoutError):  # the node stops
+            data = None
+        if data is None:
+            raise StoreFailed("block_absent", cid)
+        return data
 
     async def _ask(self, peer: PublicKey, cid: Cid) -> bytes | None:
         await asyncio.sleep(BLOCK_SECONDS_LEAST)

@@ -16,6 +16,7 @@ from contracts_native.documents import (
     AnchorDocument,
     DocumentAnchored,
     DocumentKind,
+    DocumentStatus,
     GrantDocument,
     RetireDocument,
     RevokeDocument,
@@ -23,7 +24,7 @@ from contracts_native.documents import (
     WrappedKey,
     compute_document_id,
 )
-from ledger.errors import Malformed, NotPermitted, Rejected
+from ledger.errors import Malformed, NotPermitted, Rejected, RuleViolated
 from ledger.primitives import Address, Hash, format_address
 from ledger.transaction import Payload
 from node.client import COMMIT_TIMEOUT_MS, Client, Refused, Submitted, UnknownItem
@@ -37,13 +38,25 @@ from node.documents.encryption import (
     encrypt_to,
     make_key,
 )
-from node.documents.grants import DocumentKey, GrantPlace, compute_public_key, open_grant, seal_grant
-from node.documents.store import DOCUMENT_BYTES_MAX, DocumentStore, StoreFailed
+from node.documents.files import check_new, open_file
+from node.documents.grants import (
+    DocumentKey,
+    GrantPlace,
+    compute_public_key,
+    format_identity,
+    open_grant,
+    seal_grant,
+)
+from node.documents.store import DOCUMENT_BYTES_MAX, DocumentStore, Readable, StoreFailed
 from node.documents.workers import StoreWorkers
 from node.errors import LocalError
 from node.keystore import SigningKey
 
 Report = Callable[[str, int, int], None]  # what is being done, bytes so far, bytes in all
+
+# Encrypted it grows by a tag of 16 bytes for each 64 KiB, and by a head that one more such piece makes room for.
+PLAIN_BYTES_MAX: Final = DOCUMENT_BYTES_MAX // (65_536 + 16) * 65_536 - 65_536
+PIECE_BYTES: Final = 262_144
 
 ENCRYPTING: Final = "encrypting"
 STORING: Final = "storing"
@@ -93,12 +106,15 @@ def say_nothing(what: str, done: int, total: int) -> None:
 
 
 class Documents:
-    """The documents of one participant. ``private_keys`` opens what was sealed to earlier encryption keys."""
+    """The documents of one participant. ``private_keys`` opens what was sealed to earlier encryption keys.
+
+    Without a key, blocks can be checked and the ledger asked: no more.
+    """
 
     def __init__(
         self,
         client: Client,
-        key: SigningKey,
+        key: SigningKey | None,
         *,
         scratch: Path | None = None,
         private_keys: Sequence[bytes] = (),
@@ -109,7 +125,7 @@ class Documents:
         self._client = client
         self._key = key
         self._scratch = scratch
-        self._private_keys = (key.derive_encryption_key(), *private_keys)
+        self._private_keys = (*(() if key is None else (key.derive_encryption_key(),)), *private_keys)
         self._workers = workers or StoreWorkers()
         self._report = report
         self._timeout_ms = timeout_ms
@@ -117,10 +133,10 @@ class Documents:
     @property
     def address(self) -> Address:
         """Whose documents these are."""
-        return self._key.address
+        return self._get_key().address
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads: what is under way stops at its next piece, and nothing of it is kept."""
         self._workers.close()
 
     async def register_key(self) -> Submitted:
@@ -137,7 +153,8 @@ class Documents:
     async def add(self, store: DocumentStore, path: Path, about: About, *, readers: Sequence[Address] = ()) -> Added:
         """Encrypt a file, store it, read it back and anchor it, readable by us and the readers.
 
-        Raises ``Refused``, ``StoreFailed``, ``DocumentError``, ``RuleViolated`` (``document_too_large``), ``OSError``.
+        Raises ``Refused``, ``StoreFailed``, ``DocumentError``, ``RuleViolated`` (``document_too_large``),
+        ``FileFailed``.
         """
         return await self._add(store, path, about, readers, supersedes=None)
 
@@ -146,6 +163,9 @@ class Documents:
     ) -> Added:
         """As ``add``: the next version, under a new key; readable by whoever can read the latest, unless said."""
         before = await self.find(document)
+        if before.owner != self.address:
+            raise NotPermitted("document_of_another", format_address(before.owner))
+        _check_active(before)
         chosen = tuple(before.grants) if readers is None else readers
         about = About(before.kind, before.subject, before.site)
         return await self._add(store, path, about, chosen, supersedes=document)
@@ -153,9 +173,10 @@ class Documents:
     async def get(self, store: DocumentStore, document: bytes, target: Path, *, version: int | None = None) -> Anchored:
         """Fetch, verify and decrypt a version to ``target``, which is there only when all of it is.
 
-        Raises ``NotPermitted`` (``reader_not_granted``), ``StoreFailed``, ``Malformed``, ``DocumentError`` and
-        ``OSError``.
+        Raises ``NotPermitted`` (``reader_not_granted``, ``document_retired``), ``StoreFailed``, ``Malformed``,
+        ``DocumentError`` and ``FileFailed``.
         """
+        check_new(target)
         found = await self.find(document, version)
         key = await self._open_key(found)
         source = self._watch(READING, store, found)
@@ -176,11 +197,16 @@ class Documents:
         return await self._submit(RevokeDocument(document, reader))
 
     async def retire(self, store: DocumentStore, document: bytes) -> Submitted:
-        """Destroy every key, then let the store forget the content at its next garbage collection."""
+        """Destroy every key, then let the store forget the content at its next garbage collection.
+
+        Nothing is done where the store does not answer: what is retired could not be told to forget a second time.
+        """
         found = await self.find(document)
+        pins = await self._workers.run(store.list_pins)
         submitted = await self._submit(RetireDocument(document))
         for cid in found.cids:
-            await self._forget(store, cid)
+            if cid in pins:
+                await self._forget(store, cid)
         return submitted
 
     async def check(self, store: DocumentStore, document: bytes, *, version: int | None = None) -> Checked:
@@ -189,11 +215,19 @@ class Documents:
         Raises as ``get``, and ``DocumentError`` (``document_size_wrong``); nothing is written.
         """
         found = await self.find(document, version)
-        if self._key.address in found.grants:
-            await self._check_content(store, found, await self._open_key(found))
-            return Checked(found, has_key=True)
-        await self._workers.run(lambda: _check_size(store, found))
-        return Checked(found, has_key=False)
+        source = self._watch(CHECKING, store, found)
+        if self._key is None or self.address not in found.grants:
+            await self._workers.run(lambda: _check_size(source, found))
+            return Checked(found, has_key=False)
+        key = await self._open_key(found)
+        await self._workers.run(
+            lambda: check_content(source, key, size_max=found.size_bytes, commitment=found.commitment)
+        )
+        return Checked(found, has_key=True)
+
+    async def open_identity(self, document: bytes, *, version: int | None = None) -> str:
+        """The key of a version as the ``age`` command reads it. Raises as ``get``; guard it like the content."""
+        return format_identity(await self._open_key(await self.find(document, version)))
 
     async def _add(
         self,
@@ -204,12 +238,15 @@ class Documents:
         *,
         supersedes: bytes | None,
     ) -> Added:
+        with open_file(path) as file:
+            if file.size > PLAIN_BYTES_MAX:
+                raise RuleViolated("document_too_large", f"{path}: {file.size} bytes, at most {PLAIN_BYTES_MAX}")
         await self._check_own_key()
         # Each reader once, and whoever anchors can read what it anchored.
-        reader_keys = await self._find_keys([self._key.address, *readers])
+        reader_keys = await self._find_keys([self.address, *readers])
         chain_id, key = await self._get_chain_id(), make_key()
         recipient = compute_public_key(key)
-        document = supersedes or compute_document_id(self._key.address, recipient)
+        document = supersedes or compute_document_id(self.address, recipient)
         cid, size, commitment = await self._store(store, path, key)
         payload = AnchorDocument(
             cid=bytes(cid),
@@ -239,7 +276,7 @@ class Documents:
             cid = await self._workers.run(lambda: self._put(store, sealed, size))
         try:
             pieces = store.open(cid, size_max=size)
-            source = ProgressReader(PieceReader(pieces), lambda done: self._report(CHECKING, done, size))
+            source = self._follow(CHECKING, PieceReader(pieces), size)
             await self._workers.run(lambda: check_content(source, key, size_max=size, commitment=commitment))
         except (LocalError, Rejected):
             await self._forget(store, cid)
@@ -247,22 +284,25 @@ class Documents:
         return cid, size, commitment
 
     def _encrypt(self, path: Path, sealed: Path, key: DocumentKey) -> bytes:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            return encrypt_to(sealed, ProgressReader(file, lambda done: self._report(ENCRYPTING, done, size)), key)
+        with open_file(path) as file:
+            return encrypt_to(sealed, self._follow(ENCRYPTING, file, file.size), key)
 
     def _put(self, store: DocumentStore, sealed: Path, size: int) -> Cid:
-        with sealed.open("rb") as file:
-            source = ProgressReader(file, lambda done: self._report(STORING, done, size))
-            return store.put(source, size_max=DOCUMENT_BYTES_MAX)
-
-    async def _check_content(self, store: DocumentStore, found: Anchored, key: DocumentKey) -> None:
-        source, size = self._watch(CHECKING, store, found), found.size_bytes
-        await self._workers.run(lambda: check_content(source, key, size_max=size, commitment=found.commitment))
+        with open_file(sealed) as file:
+            return store.put(self._follow(STORING, file, size), size_max=DOCUMENT_BYTES_MAX)
 
     def _watch(self, what: str, store: DocumentStore, found: Anchored) -> ProgressReader:
         pieces = store.open(found.cid, size_max=found.size_bytes)
-        return ProgressReader(PieceReader(pieces), lambda done: self._report(what, done, found.size_bytes))
+        return self._follow(what, PieceReader(pieces), found.size_bytes)
+
+    def _follow(self, what: str, source: Readable, size: int) -> ProgressReader:
+        """A stream that tells how far it is, and breaks off when nobody waits for it any more."""
+
+        def tell(done: int) -> None:
+            self._workers.check_open()
+            self._report(what, done, size)
+
+        return ProgressReader(source, tell)
 
     async def _forget(self, store: DocumentStore, cid: Cid) -> None:
         try:
@@ -273,6 +313,7 @@ class Documents:
 
     async def _open_key(self, found: Anchored) -> DocumentKey:
         """The key of a version that was sealed to us, and is the one that the ledger was told of."""
+        _check_active(found)
         grant = found.grants.get(self.address)
         if grant is None:
             raise NotPermitted("reader_not_granted", f"{format_address(self.address)} {found.document.hex()}")
@@ -281,7 +322,7 @@ class Documents:
                 break
         else:
             raise DocumentError("encryption_key_not_held", f"sealed to {grant.reader_key.hex()}")
-        place = GrantPlace(await self._get_chain_id(), found.document, self._key.address)
+        place = GrantPlace(await self._get_chain_id(), found.document, self.address)
         key = open_grant(grant.sealed, private_key, place)
         if compute_public_key(key) != found.recipient:
             raise DocumentError("document_key_not_anchored", f"{found.document.hex()} version {found.version}")
@@ -307,7 +348,10 @@ class Documents:
             except UnknownItem as error:
                 if error.reason != "encryption_key_not_found":
                     raise
-                raise DocumentError("encryption_key_missing", f"{format_address(reader)} has registered none") from None
+                raise DocumentError(
+                    "encryption_key_missing",
+                    f"{format_address(reader)} has registered none: `wattprint document register-key` does it",
+                ) from None
             found[reader] = read_encryption_key(answer)
         return found
 
@@ -319,6 +363,10 @@ class Documents:
             for reader, reader_key in reader_keys.items()
         )
 
+    def _get_key(self) -> SigningKey:
+        assert self._key is not None, "who acts has a key"
+        return self._key
+
     def _get_own_address(self) -> str:
         return format_address(self.address)
 
@@ -326,10 +374,17 @@ class Documents:
         return str((await self._client.chain_status())["chain_id"])
 
     async def _submit(self, payload: Payload) -> Submitted:
-        return await self._client.submit(payload, key=self._key, timeout_ms=self._timeout_ms)
+        return await self._client.submit(payload, key=self._get_key(), timeout_ms=self._timeout_ms)
 
 
-def _check_size(store: DocumentStore, found: Anchored) -> None:
-    size = sum(len(piece) for piece in store.open(found.cid, size_max=found.size_bytes))
+def _check_active(found: Anchored) -> None:
+    if found.status is DocumentStatus.RETIRED:
+        raise NotPermitted("document_retired", f"{found.document.hex()}: every key to it was destroyed")
+
+
+def _check_size(source: Readable, found: Anchored) -> None:
+    size = 0
+    while piece := source.read(PIECE_BYTES):
+        size += len(piece)
     if size != found.size_bytes:
         raise DocumentError("document_size_wrong", f"{size} bytes are stored, {found.size_bytes} are anchored")

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ledger.errors import Malformed
 from node.documents.cid import Block, Cid
 from node.errors import LocalError
 
 DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024  # of ciphertext
 PINS_MAX: Final = 1_000_000  # documents kept by one store
+ABSENT: Final = frozenset({"block_absent", "block_hash_wrong", "block_too_large"})  # why a block is not to be had here
 
 
 class StoreFailed(LocalError):
@@ -21,8 +23,9 @@ class StoreFailed(LocalError):
 
     ``store_unreachable``, ``store_timed_out``, ``store_redirected``, ``store_answer_malformed``,
     ``store_answer_too_large``, ``store_refused``, ``store_version_unsupported``, ``store_address_invalid``,
-    ``store_busy``, ``block_absent``, ``block_hash_wrong``, ``block_too_large``, ``pin_absent``, ``store_full``,
-    ``disk_full``, ``permission_missing``, ``disk_failed``.
+    ``store_busy``, ``store_absent``, ``store_directory_foreign``, ``block_absent``, ``block_hash_wrong``,
+    ``block_too_large``, ``pin_absent``, ``store_full``, ``disk_full``, ``permission_missing``, ``disk_failed``,
+    ``peer_too_slow``, ``work_abandoned``.
     A wrong CID or DAG is its author's mistake, and ``Rejected``.
     """
 
@@ -87,6 +90,15 @@ class DocumentStore(Protocol):
 
     def health(self) -> StoreHealth:
         """Says how the store is. Raises ``StoreFailed`` when it is not well."""
+
+    def close(self) -> None:
+        """Gives back what it holds. A call that waits for a daemon in another thread ends at once, with an error."""
+
+
+def check_root(root: Cid) -> None:
+    """That a document can be kept under this name: there is one text for it. Raises ``Malformed`` (``cid_invalid``)."""
+    if root.version != 1:
+        raise Malformed("cid_invalid", f"{root} is of version {root.version}; documents have version 1")
 
 
 def migrate(source: DocumentStore, target: DocumentStore, *, report: Callable[[Cid], None]) -> int:

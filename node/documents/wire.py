@@ -7,12 +7,14 @@ passes it by: in the socket. A call's budget travels in a context variable, sinc
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from ipfshttpclient import Client
 from ipfshttpclient.http_requests import ClientSync
@@ -31,6 +33,28 @@ UPLOAD_CHUNK_BYTES: Final = 64 * 1024
 CONNECTIONS_MAX: Final = 16
 
 
+class Connections:
+    """The sockets of one client, so that another thread can end what waits for them."""
+
+    def __init__(self) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._lock = threading.Lock()
+        self.are_ended = False
+
+    def add(self, connected: socket.socket) -> None:
+        """Counts a new connection in."""
+        with self._lock:
+            self._sockets.add(connected)
+
+    def end(self) -> None:
+        """Ends every connection, whoever waits for it; those that are made later end at their first use."""
+        self.are_ended = True
+        with self._lock:
+            for connected in self._sockets:
+                with suppress(OSError):  # the daemon was faster
+                    connected.shutdown(socket.SHUT_RDWR)
+
+
 @dataclass(slots=True)
 class Budget:
     """What one call may cost, and what it broke; the reason given here is truer than what the libraries say."""
@@ -38,10 +62,14 @@ class Budget:
     now_ms: Callable[[], int]
     deadline_ms: int
     bytes_left: int
+    connections: Connections
     broken: str = ""
 
     def compute_seconds_left(self) -> float:
-        """For the next wait. Raises ``TimeoutError`` when there is nothing left."""
+        """For the next wait. Raises ``TimeoutError`` when there is nothing left, ``ConnectionAbortedError``."""
+        if self.connections.are_ended:
+            self.broken = self.broken or "work_abandoned"
+            raise ConnectionAbortedError("nobody waits for the call any more")
         left_ms = self.deadline_ms - self.now_ms()
         if left_ms <= 0:
             self.broken = self.broken or "store_timed_out"
@@ -80,6 +108,8 @@ class _GuardedSocket(socket.socket):
         except TimeoutError:
             budget.broken = budget.broken or "store_timed_out"
             raise
+        if count == 0:
+            budget.compute_seconds_left()  # an end that we made ourselves is named so
         budget.receive(count)
         return count
 
@@ -95,8 +125,9 @@ class _GuardedSocket(socket.socket):
 
 class _GuardedConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        connected = super()._new_conn()
-        return _GuardedSocket(fileno=connected.detach())
+        connected = _GuardedSocket(fileno=super()._new_conn().detach())
+        _BUDGET.get().connections.add(connected)
+        return connected
 
 
 class _GuardedPool(HTTPConnectionPool):

@@ -124,7 +124,10 @@ def _find_interval_s(file: MeterFile, header: _Header) -> int:
             shortest_ms = step_ms if shortest_ms is None else min(step_ms, shortest_ms)
         before_ms = start_ms
     if shortest_ms is None:
-        raise spot.error("values_missing" if before_ms is None else "interval_length_unknown", "a step needs two rows")
+        raise spot.error(
+            "values_missing" if before_ms is None else "interval_length_unknown",
+            "a step needs two rows: say --interval-s",
+        )
     return shortest_ms // 1_000
 
 

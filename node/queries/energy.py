@@ -125,17 +125,11 @@ def claim_get(view: View, *, claim: str) -> JsonObject:
     found = CLAIMS.find(view.state, claim_id)
     if found is None:
         raise NotFound("claim_not_found", claim)
-    lost_wh = get_lost_wh(view.state, claim_id, found)
-    impairment = IMPAIRMENTS.find(view.state, claim_id)
     slices: list[Json] = [
         {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
-        for ref, lost in zip(found.slices, lost_wh, strict=True)
+        for ref, lost in zip(found.slices, get_lost_wh(view.state, claim_id, found), strict=True)
     ]
-    sums: JsonObject = {
-        "lost_wh": sum(lost_wh),
-        "replaced_wh": 0 if impairment is None else impairment.replaced_wh,
-    }
-    return {**_show_claim((claim_id, found)), **sums, "slices": slices}
+    return {**_show_claim(view, claim_id, found), "slices": slices}
 
 
 def claim_list(
@@ -147,7 +141,10 @@ def claim_list(
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
 ) -> JsonObject:
-    """Claims without their slices: of a beneficiary or a claimant oldest first, otherwise by id."""
+    """Claims without their slices: of a beneficiary or a claimant oldest first, otherwise by id.
+
+    ``lost_wh`` and ``replaced_wh`` as in ``claim_get``.
+    """
     for_whom, by_whom = read_optional_address(beneficiary), read_optional_address(claimant)
 
     def keep(row: tuple[bytes, Claim]) -> bool:
@@ -155,7 +152,8 @@ def claim_list(
         return for_whom in (None, one.beneficiary) and by_whom in (None, one.claimant) and status in (None, one.status)
 
     lists = ((List.CLAIMS_OF_BENEFICIARY, for_whom), (List.CLAIMS_OF_CLAIMANT, by_whom))
-    return make_page(scan_objects(view, CLAIMS, lists, cursor), limit, _show_claim, keep=keep).to_json("claims")
+    found = scan_objects(view, CLAIMS, lists, cursor)
+    return make_page(found, limit, lambda row: _show_claim(view, *row), keep=keep).to_json("claims")
 
 
 def show_lot(lot: Lot) -> JsonObject:
@@ -265,7 +263,14 @@ def _show_slice(one: Slice) -> JsonObject:
     return {**cast(JsonObject, to_json(one)), "wh": one.end_wh - one.first_wh}
 
 
-def _show_claim(row: tuple[bytes, Claim]) -> JsonObject:
-    shown = merge_json({"claim": row[0].hex(), "is_hourly": row[1].is_hourly}, row[1], slices_count=len(row[1].slices))
+def _show_claim(view: View, claim_id: bytes, claim: Claim) -> JsonObject:
+    impairment = IMPAIRMENTS.find(view.state, claim_id)
+    shown = merge_json(
+        {"claim": claim_id.hex(), "is_hourly": claim.is_hourly},
+        claim,
+        slices_count=len(claim.slices),
+        lost_wh=0 if impairment is None else sum(impairment.lost_wh),
+        replaced_wh=0 if impairment is None else impairment.replaced_wh,
+    )
     del shown["slices"]
     return shown

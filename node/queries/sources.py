@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from contracts_native.meters import Channel, find_channel
 from contracts_native.sites import PAST_SITES, SITES, Site, Technology
 from ledger.errors import Malformed, Rejected
 from node.index import HOUR_MS
@@ -53,8 +54,10 @@ def read_filter(site: str | None, meter: str | None, zone: str | None, technolog
 
 
 def choose_meters(view: View, wanted: SourceFilter, period: Period) -> list[ChosenMeter]:
-    """The meters that pass at some time of a period. Raises ``NotFound`` for a site or a meter that is named and not
-    there, ``Rejected`` (``sites_too_many``)."""
+    """The meters that can produce and pass at some time of a period.
+
+    Raises ``NotFound`` for a site or a meter that is named and not there, ``Rejected`` (``sites_too_many``).
+    """
     if wanted.meter is not None:
         chosen = choose_meter(view, wanted, wanted.meter, period)
         return [] if chosen is None else [chosen]
@@ -62,7 +65,8 @@ def choose_meters(view: View, wanted: SourceFilter, period: Period) -> list[Chos
     for site_id, site in _list_sites(view, wanted):
         periods = _list_periods(view, wanted, site_id, site, period)
         if periods:
-            found += [ChosenMeter(meter, periods) for meter in list_meters(view, site_id)]
+            meters = (meter for meter in list_meters(view, site_id) if _can_produce(view, meter))
+            found += [ChosenMeter(meter, periods) for meter in meters]
     return found
 
 
@@ -73,6 +77,10 @@ def choose_meter(view: View, wanted: SourceFilter, meter: bytes, period: Period)
         return None
     periods = _list_periods(view, wanted, site_id, get_known_site(view, site_id), period)
     return ChosenMeter(meter, periods) if periods else None
+
+
+def _can_produce(view: View, meter: bytes) -> bool:
+    return find_channel(get_known_meter(view, meter), Channel.PRODUCTION) is not None
 
 
 def _list_sites(view: View, wanted: SourceFilter) -> Iterator[tuple[bytes, Site]]:

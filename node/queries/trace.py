@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from contracts_native.sites import Technology
-from ledger.errors import Malformed, Rejected
+from ledger.errors import Malformed
 from ledger.fields import Json
 from ledger.primitives import ADDRESS_BYTES, Address, format_address, parse_address
-from node import index
-from node.index import DAY_MS, HOUR_MS, HOURS, Holding
+from node import index, index_sums
+from node.index import DAY_MS, HOUR_MS, Holding
+from node.index_sums import METER_BYTES
 from node.queries.consumption import show_consumption
 from node.queries.participants import get_known_participant
 from node.queries.sites import get_known_meter, get_known_site
-from node.queries.sources import ChosenMeter, SourceFilter, choose_meter, choose_meters, read_filter
+from node.queries.source_sums import (
+    Allowance,
+    HolderSums,
+    get_days,
+    get_hours,
+    list_hours,
+    sum_all,
+    sum_by_holder,
+    sum_of_holder,
+)
+from node.queries.sources import ChosenMeter, choose_meter, choose_meters, read_filter
 from node.queries.view import (
     LIMIT_MAX,
     JsonObject,
@@ -35,11 +47,13 @@ from node.queries.view import (
 )
 from node.queries.view import read_period_in_hours as read_period
 
-HOLDINGS_READ_MAX: Final = 50_000  # a year of a plant with 130 buyers, or of a buyer of 130 plants
+ENTRIES_READ_MAX: Final = 50_000  # decades of a plant with 130 buyers; the days of a year of a buyer of 130 plants
+HOLDER_DAYS_DEFAULT: Final = 200  # of meters, on a page: two weeks of fourteen plants, half a year of one
 WINDOW_DAYS: Final = 42  # a page of hours
 _NUMBER: Final = 8  # bytes in a cursor
 _WH_MOST: Final = 2 ** (8 * _NUMBER) - 1
 _DAY: Final = 4
+Choose = Callable[[bytes], ChosenMeter | None]
 
 
 class RowsBy(enum.StrEnum):
@@ -49,77 +63,13 @@ class RowsBy(enum.StrEnum):
     HOUR = "hour"
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Running sums of Wh, by what became of them: what is held is active, reserved, or past its lifetime."""
+@dataclass(frozen=True, slots=True)
+class _HoursPage:
+    """The hours of one page by meter, and the part of the period that it covers."""
 
-    held: int = 0
-    claimed: int = 0
-    impaired: int = 0
-    charged: int = 0
-    withdrawn: int = 0
-
-    def add(self, other: _Sums) -> None:
-        self.held += other.held
-        self.claimed += other.claimed
-        self.impaired += other.impaired
-        self.charged += other.charged
-        self.withdrawn += other.withdrawn
-
-    @property
-    def wh(self) -> int:
-        """All of it."""
-        return self.held + self.claimed + self.impaired + self.charged + self.withdrawn
-
-    def to_json(self) -> JsonObject:
-        return {
-            "wh": self.wh,
-            "held_wh": self.held,
-            "claimed_wh": self.claimed,
-            "impaired_wh": self.impaired,
-            "charged_wh": self.charged,
-            "withdrawn_wh": self.withdrawn,
-        }
-
-
-@dataclass(slots=True)
-class _Fates:
-    """What became of what a source metered, in Wh; ``taken_back``: of what was minted."""
-
-    metered: int = 0
-    minted: int = 0
-    quarantined: int = 0
-    not_minted: int = 0
-    taken_back: int = 0
-
-    def add(self, day: index.SourceDay, hours: slice) -> None:
-        self.metered += sum(day.metered[hours])
-        self.minted += sum(day.minted[hours])
-        self.quarantined += sum(day.quarantined[hours])
-        self.not_minted += sum(day.not_minted[hours])
-        self.taken_back += sum(day.withdrawn[hours])
-
-    def holds(self, rows_wh: int) -> bool:
-        """Whether metered = minted − taken back + quarantined + not minted, and minted = Σ rows."""
-        accounted_wh = self.minted - self.taken_back + self.quarantined + self.not_minted
-        return self.metered == accounted_wh and self.minted == rows_wh
-
-    def to_json(self) -> JsonObject:
-        return {
-            "metered_wh": self.metered,
-            "minted_wh": self.minted,
-            "quarantined_wh": self.quarantined,
-            "not_minted_wh": self.not_minted,
-            "taken_back_wh": self.taken_back,
-        }
-
-
-@dataclass(slots=True)
-class _Source:
-    """What a holder has of one meter; ``hours`` of one page."""
-
-    sums: _Sums = field(default_factory=_Sums)
-    hours: list[Json] = field(default_factory=list)
+    by_meter: Mapping[bytes, list[Json]]
+    period: Period
+    next_cursor: str | None
 
 
 def trace_source(
@@ -148,8 +98,8 @@ def trace_source(
         raise Malformed("parameters_conflict", "give site, meter, zone or technology")
     period = read_period(from_ms, until_ms)
     chosen = choose_meters(view, wanted, period)
-    holders, fates = _sum_by_holder(view, chosen)
-    total = _sum_all(holders.values())
+    holders, fates = sum_by_holder(view, chosen, Allowance(ENTRIES_READ_MAX))
+    total = sum_all(holders.values())
     if by is RowsBy.HOLDER:
         page = make_page(_rank_holders(holders, cursor), limit, lambda row: _show_holder(view, *row))
     else:
@@ -178,51 +128,40 @@ def trace_holder(
     technology: Technology | None = None,
     from_ms: TimeMs | None = None,
     until_ms: TimeMs | None = None,
-    limit: Limit = LIMIT_MAX,
+    limit: Limit = HOLDER_DAYS_DEFAULT,
     cursor: str | None = None,
 ) -> JsonObject:
     """Where a participant's energy came from, by source and hour, and how well claims match its consumption.
 
     Only of a site, a meter, a zone or a technology if one is given. The sums are of the whole period, which is
-    widened to whole hours; ``hours`` are those of ``limit`` days of meters, and ``next_cursor`` leads on. Raises
-    ``NotFound``, or ``Rejected`` (``period_too_long``).
+    widened to whole hours; ``hours``, those of the consumption too, are of the next ``limit`` days of meters, and
+    ``next_cursor`` leads on. Raises ``NotFound``, or ``Rejected`` (``period_too_long``).
     """
     address = parse_address(participant)
     get_known_participant(view, address)
     wanted = read_filter(site, meter, zone, technology)
     period = read_period(from_ms, until_ms)
-    sources, next_cursor = _collect_sources(view, address, wanted, period, limit=limit, cursor=cursor)
-    total = _sum_all(one.sums for one in sources.values())
+
+    @cache
+    def choose(of_meter: bytes) -> ChosenMeter | None:
+        return choose_meter(view, wanted, of_meter, period)
+
+    sources = _sum_sources(view, address, choose, period)
+    page = _collect_hours(view, address, choose, period, limit=limit, cursor=cursor)
+    total = sum_all(sources.values())
     return {
         **_show_participant(view, address),
         **period.to_json(),
         **total.to_json(),
-        "sources": [_show_source(view, meter_id, one) for meter_id, one in sources.items()],
-        "consumption": show_consumption(view, address, period),
-        "next_cursor": next_cursor,
+        "sources": [_show_source(view, one, sums, page.by_meter.get(one, [])) for one, sums in sources.items()],
+        "consumption": show_consumption(view, address, period, page.period),
+        "next_cursor": page.next_cursor,
     }
 
 
-def _sum_by_holder(view: View, chosen: Sequence[ChosenMeter]) -> tuple[dict[Address, _Sums], _Fates]:
-    holders: defaultdict[Address, _Sums] = defaultdict(_Sums)
-    fates = _Fates()
-    holdings_left = HOLDINGS_READ_MAX
-    for one in chosen:
-        for period in one.periods:
-            days = _get_days(period)
-            for day, holder, holding in index.scan_source(view.reader, one.meter, days):
-                if holdings_left == 0:
-                    raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} daily entries")
-                holdings_left -= 1
-                sums = _sum_holding(holding, _get_hours(day, period))
-                if sums.wh:
-                    holders[holder].add(sums)
-            for day, source_day in index.scan_source_days(view.reader, one.meter, days):
-                fates.add(source_day, _get_hours(day, period))
-    return holders, fates
-
-
-def _rank_holders(holders: dict[Address, _Sums], cursor: str | None) -> Iterator[tuple[bytes, tuple[Address, _Sums]]]:
+def _rank_holders(
+    holders: dict[Address, HolderSums], cursor: str | None
+) -> Iterator[tuple[bytes, tuple[Address, HolderSums]]]:
     """The largest first, past the cursor."""
     past = read_cursor(cursor, length=_NUMBER + ADDRESS_BYTES)
     ranked = sorted(
@@ -231,7 +170,7 @@ def _rank_holders(holders: dict[Address, _Sums], cursor: str | None) -> Iterator
     return ((key, (holder, holders[holder])) for key, holder in ranked if past is None or key > past)
 
 
-def _show_holder(view: View, holder: Address, sums: _Sums) -> JsonObject:
+def _show_holder(view: View, holder: Address, sums: HolderSums) -> JsonObject:
     return {**_show_participant(view, holder), **sums.to_json()}
 
 
@@ -242,7 +181,9 @@ def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None
     while (found_ms := _find_next_day(view, chosen, from_ms)) is not None:
         # Some weeks at a time: a page does not read what it does not show.
         from_ms, until_ms = max(from_ms, found_ms), found_ms + WINDOW_DAYS * DAY_MS
-        yield from _list_window(view, chosen, Period(from_ms, until_ms))
+        for hour_ms, fates, sums in list_hours(view, chosen, Period(from_ms, until_ms)):
+            row = {**fates.to_json(), **sums.to_json(), "holds": fates.holds(sums.wh)}
+            yield hour_ms.to_bytes(_NUMBER, "big"), {"start_ms": hour_ms, **row}
         from_ms = until_ms
 
 
@@ -251,7 +192,7 @@ def _find_next_day(view: View, chosen: Sequence[ChosenMeter], from_ms: int) -> i
     days = [
         next(
             index.scan_source_days(
-                view.reader, one.meter, _get_days(Period(max(from_ms, period.start_ms), period.end_ms))
+                view.reader, one.meter, get_days(Period(max(from_ms, period.start_ms), period.end_ms))
             ),
             None,
         )
@@ -262,74 +203,40 @@ def _find_next_day(view: View, chosen: Sequence[ChosenMeter], from_ms: int) -> i
     return min((found[0] * DAY_MS for found in days if found is not None), default=None)
 
 
-def _list_window(view: View, chosen: Sequence[ChosenMeter], window: Period) -> Iterator[tuple[bytes, JsonObject]]:
-    fates: defaultdict[int, _Fates] = defaultdict(_Fates)
-    sums: defaultdict[int, _Sums] = defaultdict(_Sums)
-    for one in chosen:
-        for period in one.periods:
-            start_ms, end_ms = max(window.start_ms, period.start_ms), min(window.end_ms, period.end_ms)
-            if start_ms >= end_ms:
-                continue
-            within = Period(start_ms, end_ms)
-            for day, source_day in index.scan_source_days(view.reader, one.meter, _get_days(within)):
-                for hour, at in _split_hours(day, within):
-                    fates[hour].add(source_day, at)
-            for day, _, holding in index.scan_source(view.reader, one.meter, _get_days(within)):
-                for hour, at in _split_hours(day, within):
-                    sums[hour].add(_sum_holding(holding, at))
-    for hour in sorted(hour for hour, fate in fates.items() if fate.metered or fate.minted):
-        row = {**fates[hour].to_json(), **sums[hour].to_json(), "holds": fates[hour].holds(sums[hour].wh)}
-        yield hour.to_bytes(_NUMBER, "big"), {"start_ms": hour, **row}
+def _sum_sources(view: View, holder: Address, choose: Choose, period: Period) -> dict[bytes, HolderSums]:
+    """What a holder has of each meter."""
+    allowance = Allowance(ENTRIES_READ_MAX)
+    parts: defaultdict[bytes, list[HolderSums]] = defaultdict(list)
+    for stretch, meter in index_sums.scan_meters(view.reader, holder, index_sums.get_stretches(get_days(period))):
+        chosen = choose(meter)
+        if chosen is not None and (sums := sum_of_holder(view, holder, chosen, stretch, allowance)) is not None:
+            parts[meter].append(sums)
+    return {meter: sum_all(several) for meter, several in parts.items()}
 
 
-def _sum_holding(holding: Holding, hours: slice) -> _Sums:
-    return _Sums(
-        held=sum(holding.held[hours]) + sum(holding.reserved[hours]),
-        claimed=sum(holding.claimed[hours]),
-        impaired=sum(holding.impaired[hours]),
-        charged=sum(holding.charged[hours]),
-        withdrawn=sum(holding.withdrawn[hours]),
-    )
-
-
-def _sum_all(parts: Iterable[_Sums]) -> _Sums:
-    total = _Sums()
-    for one in parts:
-        total.add(one)
-    return total
-
-
-def _collect_sources(
-    view: View, holder: Address, wanted: SourceFilter, period: Period, *, limit: int, cursor: str | None
-) -> tuple[dict[bytes, _Source], str | None]:
-    """(What a holder has of each meter, with the hours of one page; the cursor of the next page)."""
-    past = read_cursor(cursor, length=_DAY + index.METER_BYTES)
-    sources: defaultdict[bytes, _Source] = defaultdict(_Source)
-    known: dict[bytes, ChosenMeter | None] = {}
-    shown, last, next_cursor = 0, b"", None
-    for count, (day, meter, holding) in enumerate(index.scan_holder(view.reader, holder, _get_days(period))):
-        if count == HOLDINGS_READ_MAX:
-            raise Rejected("period_too_long", f"more than {HOLDINGS_READ_MAX} days of sources")
-        if meter not in known:
-            known[meter] = choose_meter(view, wanted, meter, period)
-        chosen = known[meter]
-        whole = _Sums() if chosen is None else _sum_within(day, holding, chosen)
-        if chosen is None or not whole.wh:
+def _collect_hours(
+    view: View, holder: Address, choose: Choose, period: Period, *, limit: int, cursor: str | None
+) -> _HoursPage:
+    past = read_cursor(cursor, length=_DAY + METER_BYTES)
+    days, first_meter, from_ms = get_days(period), b"", period.start_ms
+    if past is not None and (past_day := int.from_bytes(past[:_DAY], "big")) >= days.start:
+        days, first_meter, from_ms = range(past_day, days.stop), past[_DAY:], (past_day + 1) * DAY_MS
+    allowance = Allowance(ENTRIES_READ_MAX)
+    by_meter: defaultdict[bytes, list[Json]] = defaultdict(list)
+    shown, last = 0, b""
+    for day, meter, holding in index.scan_holder(view.reader, holder, days, first_meter=first_meter):
+        allowance.take()
+        chosen, key = choose(meter), day.to_bytes(_DAY, "big") + meter
+        if chosen is None or (past is not None and key <= past):
             continue
-        sources[meter].sums.add(whole)
-        key = day.to_bytes(_DAY, "big") + meter
-        if past is not None and key <= past:
-            continue
-        if shown < limit:
+        rows = list(_show_hours(day, holding, chosen))
+        if rows and shown == limit:
+            last_day = int.from_bytes(last[:_DAY], "big")
+            return _HoursPage(by_meter, Period(from_ms, max(from_ms, (last_day + 1) * DAY_MS)), last.hex())
+        if rows:
             shown, last = shown + 1, key
-            sources[meter].hours += _show_hours(day, holding, chosen)
-        else:
-            next_cursor = last.hex()
-    return dict(sources), next_cursor
-
-
-def _sum_within(day: int, holding: Holding, chosen: ChosenMeter) -> _Sums:
-    return _sum_all(_sum_holding(holding, _get_hours(day, period)) for period in chosen.periods)
+            by_meter[meter] += rows
+    return _HoursPage(by_meter, Period(from_ms, max(from_ms, period.end_ms)), None)
 
 
 def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Json]:
@@ -337,7 +244,7 @@ def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Jso
     # Spelled out: a year of one source is 8,760 of these.
     totals = holding.sum_by_hour()
     for period in chosen.periods:
-        within = _get_hours(day, period)
+        within = get_hours(day, period)
         for hour in range(within.start, within.stop):
             if totals[hour]:
                 yield {
@@ -351,7 +258,7 @@ def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Jso
                 }
 
 
-def _show_source(view: View, meter: bytes, source: _Source) -> JsonObject:
+def _show_source(view: View, meter: bytes, sums: HolderSums, hours: list[Json]) -> JsonObject:
     site_id = get_known_meter(view, meter).site
     site = get_known_site(view, site_id)
     return {
@@ -360,28 +267,10 @@ def _show_source(view: View, meter: bytes, source: _Source) -> JsonObject:
         "label": site.label,
         "technology": site.technology.value,
         "zone": site.zone,
-        **source.sums.to_json(),
-        "hours": source.hours,
+        **sums.to_json(),
+        "hours": hours,
     }
 
 
 def _show_participant(view: View, address: Address) -> JsonObject:
     return {"participant": format_address(address), "label": get_known_participant(view, address).label}
-
-
-def _get_days(period: Period) -> range:
-    return index.get_days(period.start_ms, period.end_ms)
-
-
-def _get_hours(day: int, period: Period) -> slice:
-    """The hours of a day that lie within a period of whole hours, as places in ``Hours``; perhaps none."""
-    start_ms = day * DAY_MS
-    first = max(0, (period.start_ms - start_ms) // HOUR_MS)
-    return slice(first, max(first, min(HOURS, (period.end_ms - start_ms) // HOUR_MS)))
-
-
-def _split_hours(day: int, period: Period) -> Iterator[tuple[int, slice]]:
-    """(Start in ms, place in ``Hours``) of each hour of a day within a period."""
-    within = _get_hours(day, period)
-    for hour in range(within.start, within.stop):
-        yield day * DAY_MS + hour * HOUR_MS, slice(hour, hour + 1)

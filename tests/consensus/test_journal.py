@@ -11,6 +11,7 @@ from consensus.journal import JournalState, StateFrame, decode_frame, encode_fra
 from consensus.messages import Precommit, Prevote, Proposal, SignedProposal, SignedVote, Step
 from consensus.parameters import ConsensusParameters
 from consensus.signer import Signer
+from ledger.encoding import Plain, encode
 from ledger.errors import CorruptStore
 from ledger.primitives import Height, sha256
 from tests.consensus.harness import CONTEXT, HEIGHT, KEYS, START_MS, Solo, build_validators, only
@@ -193,3 +194,13 @@ def test_lone_validator_resumes_the_decision_it_was_about_to_write() -> None:
     net[0].chain.pop()  # the journal speaks of height 3, the store lost it before it was synced
     net[0].frames[:] = frames
     net.restart(0).run_until(5)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_truth_value_is_no_number_of_a_frame(place: int) -> None:
+    """It equals 0 or 1, but has other bytes: one frame would have two forms."""
+    fields: list[Plain] = [2, 1, 1, 1, -1, None, -1, None, (), ()]
+    assert decode_frame(encode(fields))
+    fields[place] = True
+    with pytest.raises(CorruptStore, match="journal_frame_invalid"):
+        decode_frame(encode(fields))

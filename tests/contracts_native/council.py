@@ -67,17 +67,20 @@ class Council:
     def height(self) -> int:
         return self.parent.height
 
-    def sign(self, payload: Payload, by: Person) -> Transaction:
+    def sign(self, payload: Payload, by: Person, *, cosigner: Person | None = None) -> Transaction:
         """A signed transaction, through its bytes."""
         self._salt += 1
+        cosigners = [] if cosigner is None else [cosigner]
         body = make_body(
             chain_id=CHAIN_ID,
             payload=payload,
             sender=by.address,
             valid_until=self.height + 100,
             salt=self._salt.to_bytes(8, "big"),
+            cosigners=[one.address for one in cosigners],
         )
-        tx = decode_transaction(sign_transaction(body, [(by.public_key, by.sign)]), self.table)
+        signers = [(one.public_key, one.sign) for one in (by, *cosigners)]
+        tx = decode_transaction(sign_transaction(body, signers), self.table)
         check_signatures(tx)
         return tx
 

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from contracts_native import matching
 from contracts_native.claims import (
     SCORE_SCALE,
     ClaimEnergy,
@@ -133,6 +134,15 @@ def test_a_period_without_any_consumption_record_is_refused() -> None:
     market.world.consume(market.consumer, 100, start_ms=DAY_0_MS + 2 * QUARTER_MS)
     market.world.apply(market.make_claim(SliceRef(first, 0, 100)), by=BOB)
     market.world.refuses(market.make_claim(SliceRef(second, 0, 1)), "consumption_not_recorded", by=BOB)
+
+
+def test_a_claim_fills_a_limited_number_of_consumption_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = make_market(production_s=3_600)
+    (lot,) = market.buy(400)
+    market.world.consume(market.consumer, 100, 100, 100, 100)
+    monkeypatch.setattr(matching, "PERIOD_PARTS_MAX", 2)
+    market.world.refuses(market.make_claim(SliceRef(lot, 0, 201)), "claim_too_fragmented", by=BOB)
+    market.world.apply(market.make_claim(SliceRef(lot, 0, 200)), by=BOB)
 
 
 def test_a_lot_longer_than_the_matching_period_is_not_matched() -> None:

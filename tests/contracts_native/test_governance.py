@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from contracts_native import members
 from contracts_native.credits import TransferCredits
 from contracts_native.governance import (
     EFFECT_BLOCKS_MAX,
@@ -103,6 +104,14 @@ def test_only_validators_in_force_sign_and_only_with_their_key() -> None:
     council.refuses(TransferCredits(NEWCOMER.address, 1, ""), "signer_unknown", council.members[0])
 
 
+def test_an_authority_signs_alone() -> None:
+    council = Council(2)
+    change = make_change(20, parameters={"reading_skew_s": 5})
+    assert council.block(council.sign(change, council.members[0], cosigner=council.members[1]))[1] == [
+        "cosigner_not_expected"
+    ]
+
+
 def test_a_validator_votes_once() -> None:
     council = Council(4)
     proposal = council.propose(make_change(20, parameters={"reading_skew_s": 5}))
@@ -193,6 +202,14 @@ def test_members_that_are_or_are_not_there_cannot_be_added_or_removed() -> None:
     council = Council(2)
     council.refuses(make_change(9, add=council.members[1]), "validator_already_in_force", council.members[0])
     council.refuses(make_change(9, remove=NEWCOMER), "validator_not_in_force", council.members[0])
+
+
+def test_no_member_is_added_to_a_full_council(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "VALIDATORS_MAX", 3)
+    council = Council(2)
+    council.apply(make_change(20, add=NEWCOMER), council.members[0])
+    full = Council(3)
+    full.refuses(make_change(20, add=NEWCOMER), "validators_too_many", full.members[0])
 
 
 def test_one_member_changes_at_a_time() -> None:

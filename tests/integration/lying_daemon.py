@@ -46,6 +46,11 @@ def stay_silent(request: Request) -> None:
     assert request.released.wait(WAIT_SECONDS)
 
 
+def wait_for_the_end(request: Request) -> None:
+    """No answer for as long as the other side waits for one."""
+    request.connection.recv(1)
+
+
 def send_for_ever(head: bytes, piece: bytes) -> Answer:
     """The head, and then the piece again and again, until the other side has had enough."""
 
@@ -99,11 +104,14 @@ def _accept(
 
 def _serve(connection: socket.socket, daemon: LyingDaemon, released: threading.Event) -> None:
     with connection, suppress(OSError), connection.makefile("rb") as stream:
-        url = urlsplit(stream.readline().split()[1].decode())
+        asked = stream.readline()
+        if not asked:
+            return  # who connected had no time left to ask
+        url = urlsplit(asked.split()[1].decode())
         chunked = False
         while (line := stream.readline()) not in (b"\r\n", b""):
             chunked = chunked or line.lower().startswith(b"transfer-encoding: chunked")
-        while chunked and (size := int(stream.readline(), 16)):
+        while chunked and (size := int(stream.readline() or b"0", 16)):
             stream.read(size + 2)
         command = url.path.removeprefix("/api/v0/")
         daemon.asked.append(command)

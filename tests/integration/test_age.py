@@ -13,6 +13,8 @@ import pytest
 from ledger.primitives import Address
 from node.documents.encryption import decrypt_to, encrypt_to, make_key
 from node.documents.grants import GrantPlace, compute_public_key, format_identity, open_grant, seal_grant
+from tests.contracts_native.harness import UTILITY
+from tests.node.test_cli_documents import PAPER, Desk
 
 READER = hashlib.sha256(b"reader").digest()
 PLACE = GrantPlace("wattprint-test", b"document", Address(bytes(20)))
@@ -50,3 +52,15 @@ async def test_what_the_age_command_encrypts_is_opened_here(tmp_path: Path, age:
     with (tmp_path / "sealed").open("rb") as file:
         decrypt_to(tmp_path / "again", file, key, size_max=len(CONTENT), commitment=None)
     assert (tmp_path / "again").read_bytes() == CONTENT
+
+
+async def test_the_age_command_opens_what_the_command_line_takes_out(tmp_path: Path, age: str) -> None:
+    """From end to end: a grant on a ledger gives the identity, a store gives the sealed content."""
+    desk = Desk(tmp_path)
+    await asyncio.to_thread(desk.ask, "document", "register-key", by=UTILITY)
+    added = await asyncio.to_thread(desk.add, "--reader", desk.keys[UTILITY])
+    take = ("document", "identity", added["document"], "-o", tmp_path / "identity")
+    await asyncio.to_thread(lambda: desk.ask(*take, by=UTILITY))
+    await asyncio.to_thread(desk.ask, "store", "get", added["cid"], "-o", tmp_path / "sealed")
+    await run(age, "-d", "-i", tmp_path / "identity", "-o", tmp_path / "plain", tmp_path / "sealed")
+    assert (tmp_path / "plain").read_bytes() == PAPER

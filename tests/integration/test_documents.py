@@ -25,6 +25,7 @@ from node.documents.service import About, Added, Documents
 from node.launch import STORE_NAME
 from node.leveldb_store import LevelDbStore
 from node.testnet import LOG_NAME, Testnet
+from tests.integration.lying_daemon import Answer, run_daemon, send, wait_for_the_end
 from tests.integration.processes import BLOCK_MS, TIMEOUT_MS
 from tests.integration.wiretap import Tap, open_taps, read_stream
 
@@ -32,6 +33,7 @@ FILE_NAME: Final = "passport-of-erika-mustermann.pdf"
 NAME: Final = b"Erika Mustermann, born 1964-08-12 in Berlin"
 CONTENT: Final = NAME + b"; " + hashlib.shake_128(b"scan").digest(90_000) + b"; document number C01X00T478"
 TLS_HANDSHAKE: Final = b"\x16\x03"
+STOP_SECONDS_MAX: Final = 8  # before the deadline of a call to the daemon, 10
 WINDOW: Final = 24  # bytes; shorter would be found by chance in other forms
 
 
@@ -117,6 +119,38 @@ async def test_a_utilitys_node_keeps_copies_and_a_lost_disk_loses_no_document(tm
     finally:
         await net.stop()
     assert stores[1].list_pins() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, wait_for_the_end, send(b""), send(b"no daemon at all")],
+    ids=["down", "silent", "hangs up", "broken"],
+)
+async def test_a_node_is_unharmed_by_a_daemon_that_is_down_silent_or_broken(
+    tmp_path: Path, answer: Answer | None
+) -> None:
+    """It commits, it answers, it says in its log what is wrong, and it stops in time."""
+    net = Testnet.create(tmp_path / "net", validators=1, block_ms=BLOCK_MS, base_port=0)
+    utility, log = net.load_key("utility"), net.get_home(0) / LOG_NAME
+    answers = {} if answer is None else dict.fromkeys(("pin/ls", "block/get", "dag/import", "version"), answer)
+    with run_daemon(answers) as daemon:
+        place = "/ip4/127.0.0.1/tcp/1" if answer is None else daemon.address
+        write_config(replace(read_config(net.get_home(0)), documents_store=place, keep_for=(utility.address,)))
+        scan, store = tmp_path / FILE_NAME, EmbeddedStore(tmp_path / "store")
+        scan.write_bytes(CONTENT)
+        try:
+            await net.start(timeout_ms=TIMEOUT_MS)
+            async with Client(net.urls[0]) as client:
+                with closing(Documents(client, utility, timeout_ms=TIMEOUT_MS)) as officers:
+                    first = await officers.add(store, scan, About(DocumentKind.KYC, officers.address))
+                    await wait_until(lambda: bool(daemon.asked) or b"store_unreachable" in log.read_bytes())
+                    second = await officers.add(store, scan, About(DocumentKind.KYC, officers.address))
+                    assert (second.submitted.height or 0) > (first.submitted.height or 0) > 0
+        finally:
+            started = asyncio.get_running_loop().time()
+            await net.stop()
+        assert asyncio.get_running_loop().time() - started < STOP_SECONDS_MAX
+    assert "Traceback" not in log.read_text()
 
 
 async def wait_until(holds: Callable[[], bool]) -> None:

@@ -15,7 +15,6 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import aiohttp
 import pytest
@@ -25,13 +24,13 @@ from node.documents.daemon import CallLimits, DaemonStore
 from node.documents.embedded import EmbeddedStore
 from tests.contracts_native.harness import BOB, UTILITY
 from tests.node.documents.contract import Factory, StoreContract
-from tests.node.documents.samples import get_number, get_text, load_vectors, make_content
+from tests.node.documents.samples import make_content
 from tests.node.test_cli_documents import Desk
 
 JS_IPFS = Path(__file__).resolve().parent / "ipfs"
 START_SECONDS = 60
 STOP_SECONDS = 20
-LIMITS = CallLimits(call_ms=30_000, lookup_ms=300)
+LIMITS = CallLimits(call_ms=30_000, lookup_ms=3_000)  # js-ipfs gives up no sooner on a block that it lacks
 
 
 @asynccontextmanager
@@ -117,16 +116,6 @@ def empty(store: DaemonStore) -> None:
 
 class TestContract(StoreContract):
     """A real daemon keeps every promise."""
-
-
-def test_the_cids_of_a_real_daemon_are_those_of_the_reference_vectors(make_store: Factory) -> None:
-    store = make_store()
-    vectors = cast("list[dict[str, object]]", load_vectors("files.json"))
-    ours = [item for item in vectors if item.get("profile") == "kubo-v1-raw" and "shake128" in item]
-    assert len(ours) >= 8
-    for item in ours:
-        content = make_content(get_number(item, "size"), get_text(item, "shake128"))
-        assert format_cid(store.put(io.BytesIO(content), size_max=len(content))) == item["cid"]
 
 
 def test_what_the_daemon_itself_chunks_has_our_cid_and_is_read_by_us(address: str, make_store: Factory) -> None:

@@ -10,7 +10,9 @@ import io
 import itertools
 import json
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ from node.documents.unixfs import Link, encode_file, encode_node
 from tests.integration.lying_daemon import Answer, Request, reply, run_daemon, send, send_for_ever, stay_silent
 from tests.node.documents.samples import make_blocks, make_content
 
-SHORT = CallLimits(call_ms=250, lookup_ms=100, transfer_ms=500, collect_ms=250)
+SHORT = CallLimits(call_ms=1_500, lookup_ms=100, transfer_ms=2_000, collect_ms=1_500)
 CONTENT = make_content(300_000)
 BLOCKS = make_blocks(CONTENT)
 ROOT = BLOCKS[-1].cid
@@ -158,8 +160,29 @@ def test_nobody_listening_is_a_named_error(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
     store = open_store(f"/ip4/127.0.0.1/tcp/{port}", tmp_path)
     for call in CALLS.values():
-        with pytest.raises(StoreFailed, match="store_unreachable"):
+        with pytest.raises(StoreFailed, match=f"store_unreachable: /ip4/127.0.0.1/tcp/{port}"):
             call(store)
+
+
+def test_a_store_that_is_closed_ends_what_waits_for_a_silent_daemon(tmp_path: Path) -> None:
+    """Not after the deadline, which is an hour here: a person who interrupts a transfer need not wait for it."""
+    asked = threading.Event()
+
+    def say_that_it_was_asked(request: Request) -> None:
+        asked.set()
+        stay_silent(request)
+
+    with run_daemon({"dag/import": say_that_it_was_asked}) as daemon:
+        store = DaemonStore(daemon.address, spool_directory=tmp_path, limits=CallLimits(transfer_ms=3_600_000))
+        with ThreadPoolExecutor(1) as executor:
+            waiting = executor.submit(put, store)
+            assert asked.wait(10)
+            store.close()
+            with pytest.raises(StoreFailed, match=f"work_abandoned: {daemon.address}"):
+                waiting.result(10)
+        with pytest.raises(StoreFailed, match="work_abandoned"):
+            put(store)
+    assert daemon.asked == ["dag/import"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +202,7 @@ def test_a_slow_drip_ends_at_the_deadline(head: bytes, tmp_path: Path) -> None:
         with pytest.raises(StoreFailed, match="store_timed_out"):
             read(store)
         store.close()
-    assert next(clock) < 1_000
+    assert next(clock) < 2 * SHORT.call_ms
 
 
 def test_a_document_as_a_whole_has_a_deadline_too(tmp_path: Path) -> None:

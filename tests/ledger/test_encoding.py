@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -135,6 +137,21 @@ def test_size_is_limited() -> None:
 def test_a_claimed_length_beyond_the_data_is_refused(claim: bytes) -> None:
     with pytest.raises(Malformed, match="encoding_invalid"):
         decode(claim + b"\x00")
+
+
+@pytest.mark.parametrize("size", [255, 256, 5_000, 100_000])
+def test_arrays_that_claim_more_than_follows_are_not_built(size: int) -> None:
+    """Each level of a tower claims as many items as the whole has bytes, which is all that is checked of one alone."""
+    levels = min(1_000, size // 10)
+    tower = (b"\xdd" + size.to_bytes(4, "big")) * levels + bytes(size - 5 * levels)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="encoding_invalid"):
+            decode(tower)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000 + 4 * size
 
 
 def test_tuples_and_lists_are_one_array() -> None:

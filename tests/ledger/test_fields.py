@@ -260,3 +260,12 @@ def test_the_schema_of_a_dataclass_says_what_is_required_and_how_large() -> None
     assert properties["small"] == {"type": "integer", "minimum": -5, "maximum": 5}
     assert properties["colour"] == {"type": "string", "enum": ["red", "blue"]}
     assert properties["text"] == {"type": "string", "maxLength": 8}
+
+
+def test_a_choice_that_nests_as_deep_as_json_goes_is_refused_by_name() -> None:
+    """To show it in the refusal would recur deeper than reading it did."""
+    deep: Json = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Malformed, match="choice_unknown: list is none of red, blue"):
+        get_codec(Colour).from_json(deep)

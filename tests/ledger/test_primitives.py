@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger import primitives
 from ledger.errors import Malformed
 from ledger.primitives import (
     ADDRESS_BYTES,
@@ -220,6 +221,21 @@ def test_other_spellings_of_an_address_are_refused(spoil: object) -> None:
 def test_an_address_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(Malformed, match="address_invalid"):
         parse_address(format_address(Address(bytes(size))))
+
+
+@pytest.mark.parametrize("text", ["wp1" + "q" * 1_000_000, "wp1" + "q" * 39, "wp1"])
+def test_a_text_of_another_length_costs_no_checksum(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksum takes half a second for a megabyte, and a stranger's certificate may hold some."""
+    monkeypatch.setattr(primitives, "_bech32_polymod", pytest.fail)
+    with pytest.raises(Malformed, match="address_invalid") as refusal:
+        parse_address(text)
+    assert len(refusal.value.item) < 110
+
+
+def test_a_refused_text_is_shown_in_ascii() -> None:
+    with pytest.raises(Malformed, match="address_invalid") as refusal:
+        parse_address("wp1\x1b[31m\u202e")
+    assert refusal.value.item.isprintable()
 
 
 def test_bip_350_bech32m_and_not_bech32() -> None:

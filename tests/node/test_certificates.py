@@ -377,6 +377,14 @@ def test_other_json_is_no_certificate(data: Json) -> None:
     assert get_reason(data) in ("certificate_not_recognised", "certificate_version_unknown")
 
 
+def test_a_version_that_nests_as_deep_as_json_goes_is_refused_by_name() -> None:
+    """To show it in the refusal would recur as deep as reading it did, from wherever in the stack."""
+    deep: Json = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert get_reason({"format": "wattprint-certificate", "version": deep}) == "certificate_version_unknown"
+
+
 # — what a node answers —
 
 

@@ -276,9 +276,18 @@ def test_all_follows_the_cursor(node: FakeNode) -> None:
     assert [row["site"] for row in node.run_json("site", "list", "--all")["sites"]] == ["None", "01"]
 
 
+def test_the_usage_of_a_question_names_what_it_asks_for(node: FakeNode) -> None:
+    assert "wattprint bill show [OPTIONS] BILL\n" in node.run("bill", "show", "--help").stdout
+    assert "residual-mix [OPTIONS] ZONE\n" in node.run("energy", "residual-mix", "--help").stdout
+    assert "participant show [OPTIONS] wp1…|KEYFILE\n" in node.run("participant", "show", "--help").stdout
+
+
 def test_what_a_stranger_wrote_cannot_steer_the_terminal(node: FakeNode) -> None:
     node.answers["site_list"] = {"sites": [{"label": "\x1b[2Jroof"}], "next_cursor": None}
     assert "\x1b" not in node.run("site", "list").stdout
+    node.answers["site_get"] = {"label": "\x1b[2Jroof\nstatus: approved", "owner": "wp1"}
+    shown = node.run("site", "show", "ab" * 16).stdout.splitlines()
+    assert [line.split() for line in shown] == [["label", "?[2Jroof?status:", "approved"], ["owner", "wp1"]]
 
 
 # — keys, genesis, participants —
@@ -306,6 +315,10 @@ def test_a_genesis_document_grows_step_by_step(node: FakeNode, tmp_path: Path) -
     node.run_json("genesis", "add-validator", file, path, "--moniker", "node-a")
     participant = ["--label", "utility", "--role", "utility", "--credit-limit-cents", "500"]
     node.run_json("genesis", "add-participant", file, path, *participant)
+    deep = node.run(
+        "genesis", "new", tmp_path / "deep.json", "--chain-id", "a", "--parameter", "zone_pairs=" + "[" * 5_000
+    )
+    assert (deep.exit_code, "is no JSON" in deep.stderr) == (2, True)
     shown = node.run_json("genesis", "show", file)
     assert shown["validators"] == [{"public_key": key.public_key.hex(), "moniker": "node-a"}]
     assert shown["participants"][0]["participant"] == format_address(key.address)

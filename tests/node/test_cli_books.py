@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from contracts_native.lots import SliceRef
 from contracts_native.slices import SliceStatus
 from node.cli.asking import make_offline_ask
 from node.exports import TABLES, Cell, Wanted
 from node.queries.lot_ids import format_lot_id
-from node.statements import format_mwh, make_statement
+from node.queries.trace import trace_holder
+from node.statements import format_count, format_mwh, make_page, make_statement
 from node.trace_picture import FLOWS_MAX, draw_source
 from tests.contracts_native.harness import BOB, DAY_0_MS, DAY_MS, list_lots
+from tests.contracts_native.trade import make_market
 from tests.node.books_chain import make_books, make_node
 from tests.node.fake_node import FakeNode
 from tests.node.query_answers import text
@@ -25,6 +28,7 @@ from tests.node.query_chain import QueryChain
 from tests.node.test_parquet import read
 
 JUNE = ("--from", "2024-06-01", "--until", "2024-07-01")
+STATEMENT_OF_JUNE = ("claim", "statement", text(BOB), *JUNE)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +147,35 @@ async def test_a_statement_has_each_claim_by_source_and_sums_up(books: QueryChai
     assert (after["claims"], after["lines"]) == (0, [])
 
 
+def test_a_statement_counts_what_still_stands_of_a_claim_and_what_makes_good_the_rest() -> None:
+    market = make_market(world=QueryChain())
+    first, second, third = market.buy(100, 60, 30)
+    hurt = market.claim(SliceRef(first, 0, 100), SliceRef(second, 0, 60), hourly=False)
+    market.withdraw(second)
+    market.claim(SliceRef(third, 0, 25), hourly=False, replaces=hurt)
+    chain = market.world
+    assert isinstance(chain, QueryChain)
+    node = make_node(chain)
+    made = node.run_json(*STATEMENT_OF_JUNE)
+    assert [(line["status"], line["wh"], line["lost_wh"]) for line in made["lines"]] == [
+        ("replaced", 100, 60),
+        ("claimed", 25, 0),
+    ]
+    assert (made["claims"], made["claimed_wh"], made["volumetric_wh"], made["lost_wh"]) == (2, 125, 125, 60)
+    assert made["claimed_wh"] == trace_holder(chain.view, participant=text(BOB))["claimed_wh"]
+    page = make_page(made)
+    assert "0.000125 MWh in 2 claims" in page
+    assert "−0.000060 replaced" in page
+    assert "no longer counted, since corrected or void: 0.000060 MWh" in node.run(*STATEMENT_OF_JUNE).stdout
+    exported = list(csv.DictReader(node.run("export", "claims", "-o", "-").stdout.splitlines()))
+    assert sorted((one["wh"], one["lost_wh"], one["replaced_wh"]) for one in exported) == [
+        ("160", "60", "25"),
+        ("25", "0", "0"),
+    ]
+
+
 def test_a_statement_is_written_as_table_csv_json_and_page(node: FakeNode, tmp_path: Path) -> None:
-    words = ("claim", "statement", text(BOB), *JUNE)
+    words = STATEMENT_OF_JUNE
     assert "bob: 0.000120 MWh in 3 claims (solar 0.000100, wind 0.000020)" in node.run(*words).stdout
     rows = list(csv.DictReader(node.run(*words, "--csv").stdout.splitlines()))
     assert sum(int(one["wh"]) for one in rows) == node.run_json(*words)["claimed_wh"]
@@ -152,6 +183,7 @@ def test_a_statement_is_written_as_table_csv_json_and_page(node: FakeNode, tmp_p
     page = check_page(tmp_path / "june.html")
     assert "0.000120 MWh in 3 claims" in page
     assert format_mwh(1_234_567_890) == "1,234.567890"
+    assert [format_count(count, "claim") for count in (0, 1, 2_000)] == ["0 claims", "1 claim", "2,000 claims"]
 
 
 # — pictures —
@@ -191,6 +223,52 @@ def test_a_source_a_holder_and_a_lot_have_pictures(books: QueryChain, node: Fake
     assert "<title>site of carol: held 10 Wh</title>" in pages["holder"]
     assert "Hour by hour" in pages["holder"]
     assert "bob: 0 to 60 Wh" in pages["lot"]
+
+
+def test_the_story_of_a_lot_is_told_in_tables_of_names(books: QueryChain, node: FakeNode) -> None:
+    lot = next(lot for lot in list_lots(books.state) if lot.wh == 100)
+    told = node.run("trace", "lot", format_lot_id(lot.lot)).stdout
+    bob = f"bob {text(BOB)[:8]}…{text(BOB)[-4:]}"
+    assert "100 Wh, solar in DE-LU, 2024-06-06T00:00:00Z to 2024-06-06T00:15:00Z" in told
+    assert re.search(rf"moved +0 +90 +90 +alice wp1\S+ +{bob}", told)
+    assert re.search(rf"claimed +0 +60 +60 +{bob} +{bob}", told)
+    assert re.search(rf"60 +90 +{bob} +active", told)
+    assert max(map(len, told.splitlines())) < 200
+
+
+def test_the_story_of_a_lot_names_what_is_behind_a_storage_and_why_it_was_withdrawn(node: FakeNode) -> None:
+    range_ = {"first_wh": 0, "end_wh": 40, "holder": "wp1"}
+    node.answers["trace_lot"] = {
+        **dict.fromkeys(("meter", "site"), "aa"),
+        "lot": "aa:0:1",
+        "technology": "storage",
+        "zone": "FR",
+        "wh": 40,
+        "start_ms": DAY_0_MS,
+        "end_ms": DAY_0_MS + DAY_MS,
+        "predecessor": "aa:0:0",
+        "successor": None,
+        "withdrawal": {"reason": "wired\x1bbackwards"},
+        "mint": {"time_ms": DAY_0_MS, "tx_id": "cc", "slices": [range_]},
+        "sources": [
+            {
+                "charge": "dd",
+                "wh": 40,
+                "charged_with": [
+                    {"lot": "ee:0:1", "technology": "wind", "zone": "FR", "first_wh": 5, "end_wh": 60, "lost_wh": 1}
+                ],
+            }
+        ],
+        "movements": [{"event": "lot.withdrawn", "time_ms": DAY_0_MS, "tx_id": "ff", "wh": 40}],
+        "slices": [{**range_, "status": "withdrawn"}],
+        "next_cursor": None,
+    }
+    node.answers["participant_get"] = {"label": ""}
+    told = node.run("trace", "lot", "aa:0:1").stdout
+    assert re.search(r"ee:0:1 +wind +FR +54 +40 +dd", told)
+    assert re.search(r"withdrawn +– +– +40 +– +– +ff", told)
+    assert "predecessor: aa:0:0" in told
+    assert "withdrawn: wired?backwards" in told
 
 
 def test_what_a_stranger_wrote_on_the_ledger_is_no_markup(books: QueryChain, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from rich.console import Console
 
 from node.cli import stores
 from node.cli.options import Common
+from node.documents.car import encode_block
+from node.documents.chunking import Layout, build_blocks
 from node.documents.embedded import EmbeddedStore
+from node.documents.encryption import decrypt_to
+from node.documents.grants import parse_identity
 from tests.contracts_native.harness import ALICE, BOB, RIVAL, UTILITY, Person
 from tests.node.chain_node import ChainNode, save_key
 from tests.node.documents.samples import make_content
@@ -31,6 +36,7 @@ class Desk:
         self.directory = directory
         self.node = ChainNode()
         self.store = directory / "store"
+        EmbeddedStore(self.store)
         self.paper = directory / "passport-of-bob.pdf"
         self.paper.write_bytes(PAPER)
         self.keys = {person: save_key(directory, person) for person in (ALICE, BOB, UTILITY, RIVAL)}
@@ -68,7 +74,8 @@ def test_a_papers_whole_life(desk: Desk) -> None:
     (row,) = desk.ask("document", "list", "--reader", desk.keys[UTILITY])["documents"]
     assert row["document"] == document
     assert desk.ask("document", "verify", document, by=UTILITY)["content_is"] == "as committed"
-    assert "no key" in desk.ask("document", "verify", document, by=RIVAL)["content_is"]
+    for nobody in (RIVAL, None):
+        assert "no key" in desk.ask("document", "verify", document, by=nobody)["content_is"]
     refused = desk.run("document", "get", document, "-o", desk.directory / "stolen", by=RIVAL)
     assert (refused.exit_code, "reader_not_granted" in refused.stderr) == (1, True)
     desk.ask("document", "revoke", document, "--reader", text(UTILITY), by=BOB)
@@ -103,7 +110,10 @@ def test_a_document_is_carried_to_another_store_by_hand(desk: Desk) -> None:
     desk.ask("store", "export", added["cid"], archive)
     get = ("document", "get", added["document"], "-o", desk.directory / "there")
     missing = desk.run(*get, by=UTILITY, store=elsewhere)
-    assert (missing.exit_code, "block_absent" in missing.stderr) == (2, True)
+    assert (missing.exit_code, "store_absent" in missing.stderr, elsewhere.exists()) == (2, True, False)
+    EmbeddedStore(elsewhere)
+    empty = desk.run(*get, by=UTILITY, store=elsewhere)
+    assert (empty.exit_code, f"block_absent: {added['cid']} is not in {elsewhere}" in empty.stderr) == (2, True)
     assert desk.ask("store", "import", archive, store=elsewhere)["cid"] == added["cid"]
     desk.ask(*get, by=UTILITY, store=elsewhere)
     assert (desk.directory / "there").read_bytes() == make_content(600_000)
@@ -186,6 +196,78 @@ def test_a_document_needs_a_key_and_a_daemon_that_answers(desk: Desk) -> None:
     for bad in ("/ipfs/" + EMPTY_CID, EMPTY_CID.upper(), "Qm", hashlib.sha256(b"").hexdigest()):
         refused = desk.run("store", "pin", bad)
         assert (refused.exit_code, "cid_invalid" in refused.stderr) == (2, True)
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(desk: Desk) -> None:
+    pipe = desk.directory / "pipe"
+    os.mkfifo(pipe)
+    for words in (("document", "add", pipe, "--kind", "kyc"), ("store", "cid", pipe), ("store", "import", pipe)):
+        refused = desk.run(*words, by=BOB if words[0] == "document" else None)
+        assert (refused.exit_code, f"file_not_regular: {pipe}" in refused.stderr) == (2, True)
+    huge = desk.directory / "huge"
+    with huge.open("wb") as file:
+        file.truncate(5 * 1024**3)
+    for words in (("document", "add", huge, "--kind", "kyc"), ("store", "cid", huge)):
+        refused = desk.run(*words, by=BOB if words[0] == "document" else None)
+        assert (refused.exit_code, "document_too_large" in refused.stderr) == (1, True)
+
+
+def test_a_file_is_named_as_its_owner_knows_it_and_never_replaced(desk: Desk) -> None:
+    added = desk.add()
+    for words in (("document", "get", added["document"]), ("document", "identity", added["document"])):
+        exists = desk.run(*words, "-o", desk.paper, by=BOB)
+        assert (exists.exit_code, exists.stderr) == (
+            2,
+            f"wattprint: file_exists: {desk.paper}: it is not replaced\n",
+        )
+        nowhere = desk.run(*words, "-o", desk.directory / "nowhere" / "paper", by=BOB)
+        assert (nowhere.exit_code, nowhere.stderr) == (
+            2,
+            f"wattprint: directory_missing: {desk.directory / 'nowhere'}\n",
+        )
+    assert desk.paper.read_bytes() == PAPER
+
+
+def test_what_only_reads_makes_no_store_and_nothing_makes_one_among_other_things(desk: Desk) -> None:
+    absent = desk.directory / "abesnt"
+    cid = desk.add()["cid"]
+    reading = (("status",), ("list",), ("gc",), ("pin", cid), ("unpin", cid), ("get", cid, "-o", desk.directory / "x"))
+    for words in (*reading, ("export", cid, desk.directory / "x"), ("migrate", "--to", desk.directory / "y")):
+        refused = desk.run("store", *words, store=absent)
+        assert (refused.exit_code, refused.stderr) == (2, f"wattprint: store_absent: {absent} does not exist\n"), words
+    for document_words in (("add", desk.paper, "--kind", "kyc"), ("verify", bytes(16).hex())):
+        refused = desk.run("document", *document_words, by=BOB, store=desk.directory)
+        assert (refused.exit_code, "store_directory_foreign" in refused.stderr) == (2, True)
+    empty = desk.run("store", "status", "--store", "")
+    assert (empty.exit_code, "store_address_invalid" in empty.stderr) == (2, True)
+    assert not absent.exists()
+    assert not (desk.directory / "blocks").exists()
+
+
+def test_an_archive_of_another_version_of_cids_is_refused_and_the_store_is_well(desk: Desk) -> None:
+    blocks = list(build_blocks(io.BytesIO(b"hello"), size_max=5, layout=Layout(raw_leaves=False, cid_version=0)))
+    name, archive = bytes(blocks[-1].cid), desk.directory / "old.car"
+    header = b"\xa2\x65roots\x81\xd8\x2a\x58" + bytes((len(name) + 1,)) + b"\0" + name + b"\x67version\x01"
+    archive.write_bytes(bytes((len(header),)) + header + encode_block(blocks[-1]))
+    refused = desk.run("store", "import", archive)
+    assert (refused.exit_code, "cid_invalid" in refused.stderr) == (2, True)
+    assert desk.ask("store", "status")["pins"] == 0
+
+
+def test_a_reader_takes_the_sealed_content_and_its_key_out_and_a_stranger_does_not(desk: Desk) -> None:
+    added = desk.add("--reader", desk.keys[UTILITY])
+    sealed, key_file = desk.directory / "sealed", desk.directory / "identity"
+    assert desk.ask("store", "get", added["cid"], "-o", sealed)["size_bytes"] == added["size_bytes"]
+    assert sealed.read_bytes().startswith(b"age-encryption.org/v1\n")
+    desk.ask("document", "identity", added["document"], "-o", key_file, by=UTILITY)
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    key = parse_identity(key_file.read_text().strip())
+    with sealed.open("rb") as file:
+        decrypt_to(desk.directory / "plain", file, key, size_max=1_000, commitment=None)
+    assert (desk.directory / "plain").read_bytes() == PAPER
+    stranger = desk.run("document", "identity", added["document"], "-o", desk.directory / "stolen", by=RIVAL)
+    assert (stranger.exit_code, "reader_not_granted" in stranger.stderr) == (1, True)
+    assert not (desk.directory / "stolen").exists()
 
 
 def test_a_large_file_has_a_bar_on_a_screen_and_a_small_one_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,9 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
         ("[[p2p.peers]]\nname = 'a'", "config_key_unknown", "p2p.peers[0].name"),
         (f"[p2p]\nallowed = [{'1,' * 101}]", "config_value_out_of_range", "p2p.allowed"),
         ("moniker = ", "config_not_toml", "Invalid value"),
+        ("moniker = " + "9" * 5_000, "config_not_toml", "4300 digits"),
+        ("moniker = " + "[" * 5_000, "config_not_toml", "recursion"),
+        ("a" + ".a" * 100_000 + " = 1", "config_too_large", "dots"),  # 40 GB, and an hour
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(text: str, reason: str, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import pytest
 
@@ -15,7 +16,7 @@ from contracts_native.slices import SliceStatus, make_first_slices
 from ledger.primitives import Address, Hash
 from ledger.receipt import Receipt
 from ledger.storage import INDEXES, MemoryStore, compute_prefix_end
-from node import index
+from node import index, index_sums
 from node.chain_store import get_header, get_receipts
 from node.index import DAY_MS, HOUR_MS, Balance, List, Movement, compute_index_changes, get_days
 from tests.contracts_native.harness import ALICE, BOB, CAROL, DAY_0_MS, QUARTER_MS, UTILITY, SigningMeter
@@ -91,6 +92,35 @@ def test_entries_by_holder_are_those_by_source(seed: int) -> None:
     assert by_holder == by_source
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_each_stretch_is_the_sum_of_its_days(seed: int) -> None:
+    chain, random_ = QueryChain(), random.Random(200 + seed)
+    meters, lots = add_plants(chain, random_)
+    trade_at_random(chain, lots, random_, steps=40)
+    days = index_sums.get_stretches(ALL_DAYS)
+    for meter in meters:
+        by_holder: dict[Address, list[int]] = {}
+        for _, holder, holding in index.scan_source(chain.store, meter.meter_id, ALL_DAYS):
+            wh = list(map(sum, astuple(holding)))
+            by_holder[holder] = [a + b for a, b in zip(by_holder.get(holder, [0] * len(wh)), wh, strict=True)]
+        stretches = dict(index_sums.scan_holders(chain.store, meter.meter_id, days))
+        assert stretches == {holder: tuple(wh) for holder, wh in by_holder.items()}
+        of_days = [astuple(day) for _, day in index.scan_source_days(chain.store, meter.meter_id, ALL_DAYS)]
+        assert list(index_sums.scan_fates(chain.store, meter.meter_id, days)) == [
+            tuple(sum(map(sum, groups)) for groups in zip(*of_days, strict=True))
+        ]
+        for stretch, holder in ((DAY_0_MS // DAY_MS // index_sums.STRETCH_DAYS, holder) for holder in by_holder):
+            assert (stretch, meter.meter_id) in list(index_sums.scan_meters(chain.store, holder, days))
+
+
+def test_stretches_of_days_are_whole_or_touched() -> None:
+    assert index_sums.get_stretches(range(31, 64)) == range(2)
+    assert index_sums.get_stretches(range(31, 65)) == range(3)
+    assert list(index_sums.get_whole_stretches(range(31, 64))) == [1]
+    assert list(index_sums.get_whole_stretches(range(1, 63))) == []
+    assert list(index_sums.get_whole_stretches(range(33, 40))) == []
+
+
 def test_replaying_the_receipts_gives_the_same_index() -> None:
     chain, random_ = QueryChain(), random.Random(7)
     _, lots = add_plants(chain, random_)
@@ -123,13 +153,17 @@ def test_minted_energy_is_split_between_shareholders_as_the_lots_split_it() -> N
     assert sum(found.values()) == sum(wh)
 
 
-def test_a_report_of_a_day_costs_four_entries_whatever_its_intervals() -> None:
+def test_a_report_of_a_day_costs_seven_entries_whatever_its_intervals() -> None:
     chain = QueryChain()
     meter = chain.add_producer(ALICE)
     before = list_entries(chain.store)
     chain.produce(meter, *[100] * 96)
     added = set(list_entries(chain.store)) - set(before)
-    assert sorted(key[1:2] for key in added) == [b"b", b"h", b"p", b"s"]
+    assert sorted(key[1:2] for key in added) == [b"b", b"f", b"h", b"m", b"n", b"p", b"s"]
+    before = list_entries(chain.store)
+    chain.produce(meter, *[100] * 96, start_ms=DAY_0_MS + DAY_MS)
+    added = set(list_entries(chain.store)) - set(before)
+    assert sorted(key[1:2] for key in added) == [b"h", b"p", b"s"]
 
 
 def test_who_has_given_all_away_is_gone_from_the_index() -> None:

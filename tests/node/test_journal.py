@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,11 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
     journal.close()
     journal.close()
     assert read_frames(tmp_path / "journal") == []
+
+
+@pytest.mark.parametrize("body", [b"\0", b"\0\0\0\5four", b"\0\0\0\0\0\0\0", b"\xff\xff\xff\xff"])
+def test_a_record_whose_frames_do_not_fill_it_is_refused_though_its_sums_are_right(body: bytes) -> None:
+    summed = struct.pack(">IBI", len(body), 1, zlib.crc32(body))
+    record = summed + zlib.crc32(summed).to_bytes(4, "big") + body + b"\xa5"
+    with pytest.raises(JournalCorrupt, match="journal_record_malformed: name at byte 8"):
+        parse_journal(b"wpjrnl1\n" + record, name="name")

@@ -236,3 +236,23 @@ def test_keys_are_listed_by_name(tmp_path: Path) -> None:
         save_key(tmp_path / f"{name}.key.json", SigningKey.generate(), PASSPHRASE)
     (tmp_path / "notes.txt").write_text("not a key")
     assert [file.path.name for file in list_keys(tmp_path)] == ["alice.key.json", "bob.key.json"]
+
+
+def test_a_file_that_nests_as_deep_as_can_be_read_is_damaged(tmp_path: Path) -> None:
+    """Its checksum is computed deeper in the stack than it was read."""
+    path = tmp_path / "deep.key.json"
+    for depth in range(900, 1_000):
+        path.write_text('{"a":' + "[" * depth + "]" * depth + "}")
+        with pytest.raises(KeystoreError, match="key_file_damaged"):
+            read_key_file(path)
+
+
+def test_costs_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key.json"
+    save_key(path, SigningKey.from_seed(SEED), PASSPHRASE)
+    document = json.loads(path.read_text())
+    document["kdf"] |= {"n": 2**20, "r": 1}  # r = 1 allows no more than 2¹⁵
+    document["checksum"] = keystore._compute_checksum(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(KeystoreError, match="key_file_not_usable"):
+        load_signing_key(path, PASSPHRASE)

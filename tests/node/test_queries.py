@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from contracts_native.lots import SliceRef
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag
 from contracts_native.sites import Technology
@@ -17,10 +18,11 @@ from ledger.errors import Rejected
 from ledger.fields import Json
 from ledger.parameters import Parameters
 from ledger.primitives import format_address
-from node.queries import chain, consumption, energy, sites, trace, trace_lot
+from node.queries import chain, consumption, energy, readings, sites, trace, trace_lot
 from node.queries.lot_ids import format_lot_id, parse_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, CAROL, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS
+from tests.contracts_native.trade import make_market
 from tests.node.query_answers import claim, move, number, part, read_all, rows, text
 from tests.node.query_chain import PEOPLE, QueryChain, add_plants, get_beneficiary, list_slices, trade_at_random
 
@@ -128,16 +130,46 @@ def test_matching_score_is_hourly_claims_over_consumption() -> None:
     assert rows(consumption, "hours") == [{"start_ms": DAY_0_MS, "consumed_wh": 300, "claimed_wh": 150}]
 
 
+def test_consumption_is_that_of_all_meters_as_corrected_without_what_is_quarantined() -> None:
+    world = QueryChain()
+    market = make_market(world=world)
+    load = world.add_consumer(BOB)
+    (lot,) = market.buy(60)
+    world.consume(market.consumer, 100, 2_751, 300, 40, 50)
+    world.consume(market.consumer, 7, start_ms=DAY_0_MS + 3 * HOUR_MS + QUARTER_MS)
+    world.consume(load, *range(1, 13))
+    market.claim(SliceRef(lot, 0, 60))
+    market.correct_consumption(90)
+    expected: dict[int, list[int]] = {}
+    for meter in (market.consumer, load):
+        answer = readings.reading_list(world.view, meter=meter.meter_id.hex(), channel=Channel.CONSUMPTION)
+        for row in rows(answer, "readings"):
+            if row["state"] == "recorded":
+                sums = expected.setdefault(number(row["start_ms"]) // HOUR_MS, [0, 0])
+                sums[0] += number(row["wh"])
+                sums[1] += number(row["claimed_wh"])
+    assert expected[DAY_0_MS // HOUR_MS] == [90 + 300 + 40 + 1 + 2 + 3 + 4, 60]
+    for first, stop in ((0, 4), (0, 1), (1, 4), (2, 3), (1, 2)):
+        from_ms, until_ms = DAY_0_MS + first * HOUR_MS, DAY_0_MS + stop * HOUR_MS
+        answer = trace.trace_holder(world.view, participant=text(BOB), from_ms=from_ms, until_ms=until_ms)
+        found = part(answer, "consumption")
+        wanted = {hour: sums for hour, sums in expected.items() if from_ms <= hour * HOUR_MS < until_ms}
+        assert {
+            number(one["start_ms"]) // HOUR_MS: [one["consumed_wh"], one["claimed_wh"]] for one in rows(found, "hours")
+        } == wanted
+        assert found["consumed_wh"] == sum(consumed for consumed, _ in wanted.values())
+
+
 def test_a_period_that_is_too_much_to_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     world = QueryChain()
     meter, load = world.add_producer(ALICE), world.add_consumer(BOB)
     world.produce(meter, *[10] * 192)
     world.consume(load, 10, 10)
     source, from_ms = meter.meter_id.hex(), DAY_0_MS + DAY_MS
-    monkeypatch.setattr(trace, "HOLDINGS_READ_MAX", 1)
+    monkeypatch.setattr(trace, "ENTRIES_READ_MAX", 1)
     monkeypatch.setattr(consumption, "INTERVALS_READ_MAX", 1)
     with pytest.raises(Rejected, match="period_too_long"):
-        trace.trace_source(world.view, meter=source)
+        trace.trace_source(world.view, meter=source, until_ms=DAY_0_MS + 2 * DAY_MS)
     with pytest.raises(Rejected, match="period_too_long"):
         trace.trace_holder(world.view, participant=text(ALICE))
     with pytest.raises(Rejected, match="period_too_long"):

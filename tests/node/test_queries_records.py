@@ -20,16 +20,31 @@ from contracts_native.sites import Technology
 from ledger.errors import Malformed, Rejected
 from ledger.fields import Json
 from ledger.merkle import check_inclusion
+from ledger.parameters import Parameters
 from ledger.primitives import Hash
 from ledger.state_root import StateProof, check_state_proof
+from node.certificates import issue as issuing
 from node.chain_store import load_tree
-from node.queries import audit, chain, credits, energy, participants, readings, sites, trace, trace_lot, view
+from node.queries import (
+    audit,
+    certificates,
+    chain,
+    credits,
+    energy,
+    participants,
+    readings,
+    sites,
+    trace,
+    trace_lot,
+    view,
+)
 from node.queries.catalogue import QUERIES
 from node.queries.errors import NotFound
 from node.queries.lot_ids import format_lot_id
 from node.queries.view import JsonObject, View
 from tests.contracts_native import money
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, QUARTER_MS, ROLES, STRANGER, UTILITY
+from tests.node.certificate_chain import make_market
 from tests.node.query_answers import claim, move, part, read_all, rows, text
 from tests.node.query_chain import QueryChain
 
@@ -346,3 +361,22 @@ def test_every_question_is_in_the_catalogue_once() -> None:
     names = [query.__name__ for query in QUERIES]
     assert len(set(names)) == len(names)
     assert {"trace_source", "trace_holder", "trace_lot", "chain_audit", "bill_dues", "proof_state"} <= set(names)
+
+
+def test_a_balance_with_too_much_past_its_lifetime_is_not_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = QueryChain(Parameters(lot_lifetime_s=3_600))
+    world.produce(world.add_producer(ALICE), 10, 20)
+    assert energy.energy_balance(world.view, holder=text(ALICE))["expired_wh"] == 30
+    monkeypatch.setattr(energy, "EXPIRED_DAYS_READ_MAX", 0)
+    with pytest.raises(Rejected, match="balance_too_large_to_sum"):
+        energy.energy_balance(world.view, holder=text(ALICE))
+
+
+def test_what_is_too_much_for_one_certificate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    market = make_market()
+    monkeypatch.setattr(certificates, "SLICES_PER_TRANSACTION_MAX", 0)
+    with pytest.raises(Rejected, match="too_much_to_certify"):
+        certificates.certificate_get(market.chain.view, holder=text(BOB))
+    monkeypatch.setattr(issuing, "LOTS_MAX", 1)
+    with pytest.raises(Rejected, match="too_much_to_certify"):
+        certificates.certificate_get(market.chain.view, claim=market.stored.hex())

@@ -43,6 +43,13 @@ def test_a_whole_batch_counts_and_one_of_the_largest_is_always_possible() -> Non
     assert gate.is_within_rate(visitor, 1_000, 0)
 
 
+def test_a_token_that_is_no_utf_8_is_a_wrong_one() -> None:
+    """The server hands such bytes on as lone surrogates."""
+    gate = Gate(GateSettings(token_hashes=HASHES))
+    assert gate.identify(FAR, f"Bearer {TOKEN}").has_token
+    assert not gate.identify(FAR, b"Bearer \xff".decode(errors="surrogateescape")).has_token
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("2001:db8:1:2::5", "2001:db8:1:2:ffff::9"), ("::ffff:192.0.2.1", "192.0.2.1")],

@@ -12,7 +12,7 @@ from consensus.messages import ChainContext, CommitCertificate, CommitSignature,
 from consensus.validators import Validator, ValidatorSet
 from contracts_native.table import load_table
 from ledger.block import compute_block_id
-from ledger.encoding import encode
+from ledger.encoding import decode, encode
 from ledger.errors import Rejected
 from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Hash, Height, sha256
@@ -226,6 +226,19 @@ def test_a_manifest_comes_back_from_its_bytes_and_rubbish_is_refused(net: ShortC
     for rubbish in (b"", b"\x00", encode(("wattprint-snapshot-9",)), encode_manifest(manifest)[:-1], encode((1, 2))):
         with pytest.raises(Rejected):
             decode_manifest(rubbish)
+
+
+def test_a_truth_value_is_no_number(net: ShortCluster) -> None:
+    """It equals 1, but has other bytes: one manifest, or one record, would have two forms."""
+    whole = decode(encode_manifest(make_snapshot(copy_store(net[0].store))[0]))
+    assert isinstance(whole, tuple)
+    with pytest.raises(Rejected, match="manifest_malformed"):
+        decode_manifest(encode((*whole[:3], True, (bytes(32),))))
+    record = encode((True, STATE + b"key", b"value"))
+    chunk = len(record).to_bytes(4, "big") + record
+    manifest = make_manifest(net[0].store, size_bytes=len(chunk), chunk_hashes=[sha256(chunk)])
+    with pytest.raises(Rejected, match="snapshot_malformed"):
+        take_all(manifest, [chunk], net)
 
 
 def test_a_file_goes_into_a_home_whole_or_not_at_all(net: ShortCluster, tmp_path: Path) -> None:

@@ -50,7 +50,12 @@ def test_a_network_is_found_again_and_never_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("{", "testnet_not_usable"), ("{}", "testnet_not_usable"), ('{"format": "x"}', "testnet_not_usable")],
+    [
+        ("{", "testnet_not_usable"),
+        ("{}", "testnet_not_usable"),
+        ("[" * 5_000, "testnet_not_usable"),
+        ('{"format": "x"}', "testnet_not_usable"),
+    ],
 )
 def test_a_damaged_description_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "testnet.json").write_text(text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -12,12 +14,12 @@ from contracts_native.meters import Channel
 from contracts_native.sites import Technology
 from ledger.errors import Rejected
 from ledger.primitives import format_address
-from node.queries import lists, trace, view
+from node.queries import lists, sources, trace, view
 from node.queries.lot_ids import format_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS, UTILITY
 from tests.node.books_chain import make_books
-from tests.node.query_answers import claim, move, number, read_all, rows, text
+from tests.node.query_answers import claim, move, number, part, read_all, rows, text
 from tests.node.query_chain import QueryChain, add_plants, list_slices, trade_at_random
 
 
@@ -35,6 +37,7 @@ def test_a_zone_and_a_technology_are_traced_over_all_their_sites(books: QueryCha
         "carol": (80, 0),
         "bob": (10, 20),
     }
+    assert len(cast("list[str]", everything[0]["meters"])) == 1, "a meter that only consumes is no source"
     nothing = trace.trace_source(books.view, zone="FR", technology=Technology.SOLAR)
     assert (nothing["metered_wh"], nothing["holds"], nothing["rows"]) == (0, True, [])
 
@@ -104,6 +107,51 @@ def test_a_holders_hours_come_in_pages_of_days() -> None:
     assert (found, cursor) == (rows(whole, "hours"), None)
 
 
+def test_hours_of_consumption_come_with_the_pages_of_days_each_once() -> None:
+    world = QueryChain()
+    meter, load = world.add_producer(ALICE), world.add_consumer(ALICE)
+    world.produce(meter, *[10] * 96 * 3)
+    world.consume(load, *[20] * 96 * 5)
+    whole = part(trace.trace_holder(world.view, participant=text(ALICE)), "consumption")
+    assert len(rows(whole, "hours")) == 5 * 24
+
+    def ask(cursor: str | None) -> JsonObject:
+        answer = trace.trace_holder(world.view, participant=text(ALICE), limit=1, cursor=cursor)
+        consumption = part(answer, "consumption")
+        assert {**consumption, "hours": []} == {**whole, "hours": []}
+        return {"hours": consumption["hours"], "next_cursor": answer["next_cursor"]}
+
+    assert len(rows(ask(None), "hours")) == 24
+    assert read_all(ask, "hours") == rows(whole, "hours")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_period_sums_to_its_lots_whatever_stretches_of_the_index_it_cuts(seed: int) -> None:
+    world, random_ = QueryChain(), random.Random(seed)
+    world.time_ms = DAY_0_MS + 150 * DAY_MS
+    meter = world.add_producer(ALICE)
+    lots = []
+    for day in range(0, 120, 6):
+        lots += world.produce(meter, *[random_.randint(1, 99) for _ in range(8)], start_ms=DAY_0_MS + day * DAY_MS)
+    for lot in random_.sample(lots, 40):
+        move(world, lot, 0, 1, by=ALICE, to=BOB)
+    for _ in range(12):
+        ends = sorted(random_.sample(range(120 * 24), 2))
+        from_ms, until_ms = (DAY_0_MS + hour * HOUR_MS for hour in ends)
+        expected: Counter[str] = Counter()
+        for lot, one in list_slices(world, lots):
+            if from_ms <= lot.start_ms < until_ms:
+                expected[format_address(one.holder)] += one.end_wh - one.first_wh
+        source = trace.trace_source(world.view, meter=meter.meter_id.hex(), from_ms=from_ms, until_ms=until_ms)
+        assert {str(row["participant"]): row["wh"] for row in rows(source, "rows")} == expected
+        assert (source["minted_wh"], source["holds"]) == (expected.total(), True)
+        for person in (ALICE, BOB):
+            answer = trace.trace_holder(world.view, participant=text(person), from_ms=from_ms, until_ms=until_ms)
+            assert answer["wh"] == expected[text(person)]
+            hours = [hour for one in rows(answer, "sources") for hour in rows(one, "hours")]
+            assert sum(number(hour["wh"]) for hour in hours) == expected[text(person)]
+
+
 def test_a_site_counts_to_each_zone_for_its_time_there() -> None:
     world = QueryChain()
     site = world.register_site(ALICE)
@@ -116,6 +164,12 @@ def test_a_site_counts_to_each_zone_for_its_time_there() -> None:
     assert (before["holds"], after["holds"]) == (True, True)
     assert trace.trace_holder(world.view, participant=text(ALICE), zone="DE-LU")["wh"] == 80
     assert trace.trace_source(world.view, zone="FR", until_ms=DAY_0_MS + 2 * HOUR_MS)["minted_wh"] == 0
+
+
+def test_sites_too_many_to_look_through_are_refused(books: QueryChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SITES_READ_MAX", 1)
+    with pytest.raises(Rejected, match="sites_too_many"):
+        trace.trace_source(books.view, zone="FR")
 
 
 # — whole lists —

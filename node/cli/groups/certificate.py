@@ -24,6 +24,7 @@ from node.cli.output import note, show
 from node.cli.values import FieldType, read_json_file
 from node.client import Answer
 from node.files import write_replacing
+from node.statements import format_count
 
 _MOMENT: Final = FieldType("from_ms", {"type": "integer"}, None)
 _ADDRESS: Final = FieldType("holder", get_codec(Address).schema, get_codec(Address))
@@ -148,10 +149,11 @@ def _format(verified: Verified) -> str:
     who = str(said.get("beneficiary") or said.get("holder"))
     how = "held by" if certificate.claim is None else "claimed hourly for" if said["is_hourly"] else "claimed for"
     start, end = (format_time(int(str(said[name]))) for name in ("from_ms", "until_ms"))
+    lots, meters = (format_count(int(str(said[name])), name.removesuffix("s")) for name in ("lots", "meters"))
     return "\n".join(
         [
             f"true: {format_energy(verified.wh)} {how} {labels[who]} ({who})",
-            f"produced {start} – {end} UTC, {said['lots']} lots of {said['meters']} meters",
+            f"produced {start} – {end} UTC, {lots} of {meters}",
             f"as of height {said['height']} of {said['chain_id']}, {format_time(certificate.header.time_ms)} UTC, "
             f"signed by {said['signatures']} of {said['validators']} validators",
             f"certificate {said['id']}",

@@ -18,7 +18,7 @@ from node.cli.output import Row, format_csv, format_table, note, show
 from node.cli.values import FieldType
 from node.exports import Ask
 from node.files import write_replacing
-from node.statements import format_mwh, make_page, make_statement
+from node.statements import format_count, format_mwh, make_page, make_statement
 
 _MOMENT: Final = FieldType("from_ms", {"type": "integer"}, None)
 _ADDRESS: Final = FieldType("participant", get_codec(Address).schema, get_codec(Address))
@@ -32,6 +32,7 @@ _TEXT_COLUMNS: Final = (
     "first_start_ms",
     "lots",
     "wh",
+    "lost_wh",
 )
 FILE_MODE: Final = 0o644
 
@@ -67,7 +68,7 @@ def statement(
 ) -> None:
     """What a beneficiary claimed in a period, claim by claim and source by source, as it is filed.
 
-    A claim belongs to the period that its own period begins in. What was impaired later is listed and not counted.
+    A claim belongs to the period that its own period begins in. What it lost later is listed and not counted.
     """
 
     async def work(ask: Ask) -> dict[str, Any]:
@@ -90,10 +91,11 @@ def _shorten(row: Row) -> Row:
 
 def _format_sums(made: dict[str, Any]) -> str:
     kinds = ", ".join(f"{name} {format_mwh(wh)}" for name, wh in sorted(made["by_technology"].items()))
+    claims = format_count(made["claims"], "claim")
     lines = [
-        f"{made['label']}: {format_mwh(made['claimed_wh'])} MWh in {made['claims']} claims ({kinds or 'nothing'})",
+        f"{made['label']}: {format_mwh(made['claimed_wh'])} MWh in {claims} ({kinds or 'nothing'})",
         f"hour by hour {format_mwh(made['hourly_wh'])}, by volume {format_mwh(made['volumetric_wh'])} MWh",
     ]
-    if made["not_counted_wh"]:
-        lines.append(f"not counted, since impaired, replaced or void: {format_mwh(made['not_counted_wh'])} MWh")
+    if made["lost_wh"]:
+        lines.append(f"no longer counted, since corrected or void: {format_mwh(made['lost_wh'])} MWh")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ Owns the commands that need a store or a document's key. The forms that only sen
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -38,6 +38,7 @@ from node.cli.output import show
 from node.cli.stores import STORE_OPTION, open_store, show_progress
 from node.cli.values import FieldType
 from node.client import Client, Submitted
+from node.documents.files import make_file
 from node.documents.service import About, Added, Documents
 from node.documents.store import DocumentStore
 
@@ -84,25 +85,22 @@ class Desk(Connected):
     store_place: str | None
     timeout_ms: int
 
-    def open_store(self) -> DocumentStore:
+    def open_store(self, *, must_exist: bool = True) -> DocumentStore:
         """The store that was named, or this person's."""
-        return open_store(self.store_place)
+        return open_store(self.store_place, must_exist=must_exist)
 
-    def work(self, work: Callable[[Documents], Coroutine[Any, Any, R]]) -> R:
-        """Do something with this person's documents, with a bar for what takes long."""
-        if self.key_path is None:
-            raise click.UsageError(f"Missing option '--key' (or {KEY_VARIABLE}): the key file of whoever asks.")
-        key = load_key(self.key_path)
+    def work(self, work: Callable[[Documents], Coroutine[Any, Any, R]], *stores: DocumentStore) -> R:
+        """Do something with this person's documents, with a bar for what takes long; the stores are closed after it."""
+        key = None if self.key_path is None else load_key(self.key_path)
         old_keys = [load_key(path).derive_encryption_key() for path in self.old_key_paths]
 
         async def enter(client: Client) -> R:
-            with (
-                show_progress(self) as report,
-                closing(
-                    Documents(client, key, private_keys=old_keys, report=report, timeout_ms=self.timeout_ms)
-                ) as documents,
-            ):
-                return await work(documents)
+            with ExitStack() as stack:
+                report = stack.enter_context(show_progress(self))
+                for store in stores:
+                    stack.callback(store.close)
+                documents = Documents(client, key, private_keys=old_keys, report=report, timeout_ms=self.timeout_ms)
+                return await work(stack.enter_context(closing(documents)))
 
         return self.run(enter)
 
@@ -114,6 +112,18 @@ class Desk(Connected):
 
 def with_desk(function: Callable[..., R]) -> Callable[..., R]:
     """--key, --old-key, --store, --timeout-ms, --json, --node; the command's first argument is ``Desk``."""
+
+    @wraps(function)
+    def check_key(desk: Desk, **options: Any) -> R:
+        if desk.key_path is None:
+            raise click.UsageError(f"Missing option '--key' (or {KEY_VARIABLE}): the key file of whoever asks.")
+        return function(desk, **options)
+
+    return with_desk_of_anyone(check_key)
+
+
+def with_desk_of_anyone(function: Callable[..., R]) -> Callable[..., R]:
+    """The same, for a command that has something to say without a key, too."""
 
     @click.pass_obj
     @wraps(function)
@@ -169,7 +179,7 @@ def add(desk: Desk, *, file: Path, supersedes: str | None, readers: tuple[str, .
     if (about["kind"] is None) == (supersedes is None) or (supersedes is not None and any(about.values())):
         raise click.UsageError("Give --kind, with --subject or --site; or --supersedes alone.")
     addresses = [parse_address(reader) for reader in readers]
-    store = desk.open_store()
+    store = desk.open_store(must_exist=False)
 
     async def work(documents: Documents) -> Added:
         if supersedes is not None:
@@ -177,7 +187,7 @@ def add(desk: Desk, *, file: Path, supersedes: str | None, readers: tuple[str, .
             return await documents.supersede(store, file, bytes.fromhex(supersedes), readers=chosen)
         return await documents.add(store, file, _read_about(documents, **about), readers=addresses)
 
-    added = desk.work(work)
+    added = desk.work(work, store)
     document: dict[str, Json] = {
         "document": added.document.hex(),
         "version": added.version,
@@ -198,7 +208,7 @@ def add(desk: Desk, *, file: Path, supersedes: str | None, readers: tuple[str, .
 def get(desk: Desk, *, document: str, output: Path, version: int | None) -> None:
     """Fetch a document, verify and decrypt it. The file appears when all of it is there, and true."""
     store, document_id = desk.open_store(), bytes.fromhex(document)
-    found = desk.work(lambda documents: documents.get(store, document_id, output, version=version))
+    found = desk.work(lambda documents: documents.get(store, document_id, output, version=version), store)
     size = output.stat().st_size
     show(desk, {"document": document, "version": found.version, "file": str(output), "size_bytes": size})
 
@@ -230,17 +240,17 @@ def revoke(desk: Desk, *, document: str, reader: str) -> None:
 def retire(desk: Desk, *, document: str) -> None:
     """Destroy every key of a document, and let the store forget it at its next `store gc`."""
     store, document_id = desk.open_store(), bytes.fromhex(document)
-    desk.show_submitted(desk.work(lambda documents: documents.retire(store, document_id)))
+    desk.show_submitted(desk.work(lambda documents: documents.retire(store, document_id), store))
 
 
 @command.command()
 @click.argument("document", type=_DOCUMENT)
 @click.option(*_VERSION[0], **_VERSION[1])
-@with_desk
+@with_desk_of_anyone
 def verify(desk: Desk, *, document: str, version: int | None) -> None:
     """Read a document whole from the store and check it: every block, and the content if you have the key."""
     store, document_id = desk.open_store(), bytes.fromhex(document)
-    checked = desk.work(lambda documents: documents.check(store, document_id, version=version))
+    checked = desk.work(lambda documents: documents.check(store, document_id, version=version), store)
     found = checked.anchored
     answer: dict[str, Json] = {
         "document": document,
@@ -251,6 +261,25 @@ def verify(desk: Desk, *, document: str, version: int | None) -> None:
         "content_is": "as committed" if checked.has_key else "not checked: no key of yours",
     }
     show(desk, answer)
+
+
+@command.command()
+@click.argument("document", type=_DOCUMENT)
+@click.option("--output", "-o", type=NEW_FILE, required=True, help="Where the key goes; it must not exist yet.")
+@click.option(*_VERSION[0], **_VERSION[1])
+@with_desk
+def identity(desk: Desk, *, document: str, output: Path, version: int | None) -> None:
+    """Write the key of a document to a file, as the `age` command reads it. Whoever has it can read the document.
+
+    \b
+    Without Wattprint, the file that `store get CID` writes opens so:
+      age --decrypt -i KEYFILE -o paper.pdf SEALED
+    """
+    document_id = bytes.fromhex(document)
+    text = desk.work(lambda documents: documents.open_identity(document_id, version=version))
+    with make_file(output) as file:
+        file.write(text.encode() + b"\n")
+    show(desk, {"document": document, "file": str(output)})
 
 
 def _read_about(documents: Documents, *, kind: str | None, subject: str | None, site: str | None) -> About:

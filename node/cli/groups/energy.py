@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import click
@@ -61,11 +62,12 @@ command.add_command(
 command.add_command(make_transaction_command("energy.claim", ClaimEnergy, verb="claim-slices"), "claim-slices")
 
 
-def with_filter(function: Any) -> Any:
+def with_filter(function: Any, *, is_period_required: bool = False) -> Any:
     """The options that choose slices."""
+    moment: Any = {"type": _MOMENT, "metavar": "TIME", "required": is_period_required}
     for option in (
-        click.option("--until", "until_ms", type=_MOMENT, metavar="TIME", help="Produced before."),
-        click.option("--from", "from_ms", type=_MOMENT, metavar="TIME", help="Produced from: 2016-06-06T00:00:00Z."),
+        click.option("--until", "until_ms", help="Produced before.", **moment),
+        click.option("--from", "from_ms", help="Produced from: 2016-06-06T00:00:00Z.", **moment),
         click.option("--zone", help="Only of this grid zone."),
         click.option("--technology", type=click.Choice([one.value for one in Technology]), help="Only of this kind."),
         click.option("--site", metavar="HEX", help="Only of this site."),
@@ -103,7 +105,7 @@ def transfer(signing: Signing, *, recipient: str, wh: int, reference: str, **opt
     metavar="HEX",
     help="Match interval by interval with what this meter of the beneficiary recorded: the claim is hourly.",
 )
-@with_filter
+@partial(with_filter, is_period_required=True)
 @with_key
 def claim(
     signing: Signing,
@@ -121,8 +123,8 @@ def claim(
     become several claims with the statements N, N/2, N/3, …
     """
     wanted = Filter(**options)
-    if wanted.from_ms is None or wanted.until_ms is None:
-        raise click.UsageError("Missing option '--from' or '--until': a claim is for a period.")
+    assert wanted.from_ms is not None, "required"
+    assert wanted.until_ms is not None, "required"
     sender = signing.load_key().address
     held = read_held(_fetch_active(signing, sender, wanted))
     held = [one for one in held if one.end_ms <= wanted.until_ms]

@@ -137,7 +137,7 @@ def _read_parameters(items: tuple[str, ...]) -> Parameters:
             raise click.UsageError(f"No parameter {name!r}; there are: {', '.join(_PARAMETERS)}.")
         try:
             values[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise click.UsageError(f"The value of {name} is no JSON: {text!r}.") from None
     return cast(Parameters, get_codec(Parameters).from_json(values))
 

@@ -6,15 +6,15 @@ store to another, and carrying a document by hand.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from ledger.errors import Malformed
+from ledger.errors import Malformed, RuleViolated
 from ledger.fields import Json
 from node.cli.options import FILE, JSON_OPTION, Common, add_options
 from node.cli.output import show, show_rows
@@ -23,24 +23,27 @@ from node.documents.car import encode_block, encode_header, read_car
 from node.documents.chunking import build_blocks
 from node.documents.cid import Cid, parse_cid
 from node.documents.encryption import ProgressReader
+from node.documents.files import make_file, open_file
 from node.documents.store import DOCUMENT_BYTES_MAX, DocumentStore, migrate
-from node.files import sync_directory
 
 R = TypeVar("R")
 
 NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
-_OWNER_ONLY: Final = 0o600
 
 
-def with_store(function: Callable[..., R]) -> Callable[..., R]:
+def with_store(*, must_exist: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """--store and --json; the command's first arguments are ``Common`` and a store."""
 
-    @wraps(function)
-    def enter(**options: Any) -> R:
-        common = Common(options.pop("as_json"))
-        return function(common, open_store(options.pop("store_place")), **options)
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @wraps(function)
+        def enter(**options: Any) -> R:
+            common = Common(options.pop("as_json"))
+            with closing(open_store(options.pop("store_place"), must_exist=must_exist)) as store:
+                return function(common, store, **options)
 
-    return add_options(enter, STORE_OPTION, JSON_OPTION)
+        return add_options(enter, STORE_OPTION, JSON_OPTION)
+
+    return decorate
 
 
 @click.group()
@@ -64,17 +67,19 @@ def show_cid(file: Path, *, as_json: bool) -> None:
 
     A document is encrypted before it is stored, under a new key each time: its CID is never that of the plain file.
     """
-    common, size = Common(as_json), file.stat().st_size
+    common = Common(as_json)
     cid: Cid | None = None
-    with show_progress(common) as report, file.open("rb") as stream:
-        source = ProgressReader(stream, lambda done: report("hashing", done, size))
+    with open_file(file) as stream, show_progress(common) as report:
+        if stream.size > DOCUMENT_BYTES_MAX:
+            raise RuleViolated("document_too_large", f"{file}: {stream.size} bytes, at most {DOCUMENT_BYTES_MAX}")
+        source = ProgressReader(stream, lambda done: report("hashing", done, stream.size))
         for block in build_blocks(source, size_max=DOCUMENT_BYTES_MAX):
             cid = block.cid
-    show(common, {"cid": str(cid), "size_bytes": size}, str(cid))
+    show(common, {"cid": str(cid), "size_bytes": stream.size}, str(cid))
 
 
 @command.command(name="list")
-@with_store
+@with_store()
 def list_(common: Common, store: DocumentStore) -> None:
     """The documents that are kept through every garbage collection, by CID."""
     rows: list[dict[str, Json]] = [{"cid": str(cid)} for cid in store.list_pins()]
@@ -84,7 +89,7 @@ def list_(common: Common, store: DocumentStore) -> None:
 
 @command.command()
 @click.argument("cid")
-@with_store
+@with_store()
 def pin(common: Common, store: DocumentStore, *, cid: str) -> None:
     """Keep a document through every garbage collection. It is read whole first."""
     store.pin(_read(cid))
@@ -93,7 +98,7 @@ def pin(common: Common, store: DocumentStore, *, cid: str) -> None:
 
 @command.command()
 @click.argument("cid")
-@with_store
+@with_store()
 def unpin(common: Common, store: DocumentStore, *, cid: str) -> None:
     """Leave a document to the next `store gc`."""
     store.unpin(_read(cid))
@@ -101,14 +106,14 @@ def unpin(common: Common, store: DocumentStore, *, cid: str) -> None:
 
 
 @command.command()
-@with_store
+@with_store()
 def gc(common: Common, store: DocumentStore) -> None:
     """Remove every block that no kept document needs. Removes nothing unless every kept document is whole."""
     show(common, {"blocks_removed": store.collect_garbage()})
 
 
 @command.command()
-@with_store
+@with_store()
 def status(common: Common, store: DocumentStore) -> None:
     """How the store is."""
     health = store.health()
@@ -120,7 +125,7 @@ def status(common: Common, store: DocumentStore) -> None:
 
 @command.command(name="migrate")
 @click.option("--to", "target", metavar="DIR|ADDRESS", required=True, help="The other store.")
-@with_store
+@with_store()
 def migrate_(common: Common, store: DocumentStore, *, target: str) -> None:
     """Copy every kept document to another store, under the same CIDs. Runs again after a failure."""
     total = len(store.list_pins())
@@ -131,38 +136,44 @@ def migrate_(common: Common, store: DocumentStore, *, target: str) -> None:
             copied.append(str(cid))
             advance()
 
-        migrate(store, open_store(target), report=tell)
-    show(common, {"documents": len(copied), "cids": copied}, f"{len(copied)} documents")
+        with closing(open_store(target)) as other:
+            migrate(store, other, report=tell)
+    show(common, {"documents": len(copied), "cids": copied}, f"documents in both stores: {len(copied)}")
+
+
+@command.command()
+@click.argument("cid")
+@click.option("--output", "-o", type=NEW_FILE, required=True, help="Where it goes; it must not exist yet.")
+@with_store()
+def get(common: Common, store: DocumentStore, *, cid: str, output: Path) -> None:
+    """Write what is stored under a CID to a file, as it is: of a document, what only its readers can decrypt."""
+    root = _read(cid)
+    with make_file(output) as stream:
+        for piece in store.open(root):
+            stream.write(piece)
+    show(common, {"cid": cid, "file": str(output), "size_bytes": output.stat().st_size})
 
 
 @command.command(name="export")
 @click.argument("cid")
 @click.argument("file", type=NEW_FILE)
-@with_store
+@with_store()
 def export(common: Common, store: DocumentStore, *, cid: str, file: Path) -> None:
     """Write a document, still encrypted, to the archive FILE (CAR), to be carried to another store."""
     root = _read(cid)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _OWNER_ONLY)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(encode_header(root))
-            for block in store.open_blocks(root):
-                stream.write(encode_block(block))
-            stream.flush()
-            os.fsync(descriptor)
-    except BaseException:
-        file.unlink()
-        raise
-    sync_directory(file.parent)
+    with make_file(file) as stream:
+        stream.write(encode_header(root))
+        for block in store.open_blocks(root):
+            stream.write(encode_block(block))
     show(common, {"cid": cid, "file": str(file), "size_bytes": file.stat().st_size})
 
 
 @command.command(name="import")
 @click.argument("file", type=FILE)
-@with_store
+@with_store(must_exist=False)
 def import_(common: Common, store: DocumentStore, *, file: Path) -> None:
     """Store and keep the document in an archive (CAR). Every block is verified."""
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         car = read_car(stream)
         if len(car.roots) != 1:
             raise Malformed("car_malformed", f"{len(car.roots)} roots, one expected")

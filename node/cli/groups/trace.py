@@ -6,7 +6,7 @@ are node/trace_picture.py's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,7 +17,7 @@ from ledger.fields import Json, get_codec
 from ledger.primitives import Address
 from node.cli.asking import run_asking, with_offline
 from node.cli.options import Connected, with_node
-from node.cli.output import Row, format_csv, format_document, format_table, format_time, note, show
+from node.cli.output import Row, format_csv, format_table, format_time, format_value, note, show
 from node.cli.values import FieldType
 from node.client import UnknownItem
 from node.exports import Answer, Ask
@@ -166,6 +166,7 @@ async def ask_holder(ask: Ask, params: Mapping[str, Json]) -> Answer:
         by_meter = {one["meter"]: one["hours"] for one in page["sources"]}
         for one in whole["sources"]:
             one["hours"] += by_meter.get(one["meter"], [])
+        whole["consumption"]["hours"] += page["consumption"]["hours"]
     return {**whole, "next_cursor": None}
 
 
@@ -180,7 +181,7 @@ def lot(connected: Connected, *, lot: str, as_csv: bool, html: Path | None, home
 
     async def work(ask: Ask) -> tuple[Answer, dict[str, str]]:
         answer = await _fetch(ask, "trace_lot", {"lot": lot}, rows="movements")
-        return answer, await _find_names(ask, answer) if html is not None else {}
+        return answer, await _find_names(ask, answer)
 
     answer, names = run_asking(connected, home, work)
     if html is not None:
@@ -188,7 +189,67 @@ def lot(connected: Connected, *, lot: str, as_csv: bool, html: Path | None, home
     if as_csv and not connected.as_json:
         click.echo(format_csv(cast("list[Row]", answer["movements"])), nl=False)
         return
-    show(connected, cast(Json, answer), format_document(cast(Json, answer)))
+    show(connected, cast(Json, answer), format_lot(answer, names))
+
+
+def format_lot(answer: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The story of a lot for a person. ``names``: address → label."""
+    until = format_time(answer["end_ms"])
+    facts = [
+        f"lot {answer['lot']}",
+        f"{answer['wh']} Wh, {answer['technology']} in {answer['zone']}, {format_time(answer['start_ms'])} to {until}",
+        f"meter {answer['meter']}, site {answer['site']}",
+        f"minted {format_time(answer['mint']['time_ms'])} in {answer['mint']['tx_id']}",
+    ]
+    facts += [f"{what}: {answer[what]}" for what in ("predecessor", "successor") if answer[what]]
+    if answer["withdrawal"]:
+        facts.append(f"withdrawn: {format_value('reason', answer['withdrawal']['reason'])}")
+    tables = (
+        ("minted to", [_show_range(one, names) for one in answer["mint"]["slices"]]),
+        ("came out of a storage that was charged with", list(_list_charges(answer["sources"]))),
+        ("moved", [_show_movement(one, names) for one in answer["movements"]]),
+        ("now", [{**_show_range(one, names), "status": one["status"]} for one in answer["slices"]]),
+    )
+    return "\n\n".join(["\n".join(facts), *(f"{title}\n{format_table(rows)}" for title, rows in tables if rows)])
+
+
+def _show_range(one: Mapping[str, Any], names: Mapping[str, str]) -> Row:
+    return {"first_wh": one["first_wh"], "end_wh": one["end_wh"], "holder": _name(one["holder"], names)}
+
+
+def _list_charges(sources: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """A row for each lot behind a lot that left a storage; ``gave_wh``: what the charge as a whole gave it."""
+    for source in sources:
+        for one in source["charged_with"]:
+            yield {
+                "lot": one["lot"],
+                "technology": one["technology"],
+                "zone": one["zone"],
+                "charged_wh": one["end_wh"] - one["first_wh"] - one["lost_wh"],
+                "gave_wh": source["wh"],
+                "charge": source["charge"],
+            }
+
+
+def _show_movement(one: Mapping[str, Any], names: Mapping[str, str]) -> Row:
+    origin = one.get("sender") or one.get("holder") or one.get("claimant") or one.get("operator")
+    target = one.get("recipient") or one.get("beneficiary")
+    return {
+        "when": format_time(one["time_ms"]),
+        "what": str(one["event"]).partition(".")[2].replace("_", " "),
+        "first_wh": one.get("first_wh"),
+        "end_wh": one.get("end_wh"),
+        "wh": one["wh"] if "wh" in one else one["end_wh"] - one["first_wh"],
+        "from": _name(origin, names),
+        "to": _name(target, names),
+        "transaction": one["tx_id"],
+    }
+
+
+def _name(address: str | None, names: Mapping[str, str]) -> str | None:
+    """A label with enough of the address to tell two of one label apart."""
+    label = names.get(str(address))
+    return f"{label} {str(address)[:8]}…{str(address)[-4:]}" if label else address
 
 
 async def _find_names(ask: Ask, answer: Answer) -> dict[str, str]:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import pytest
 
 from ledger.errors import Malformed, RuleViolated
-from node.documents.cid import DAG_PB, RAW, Block, compute_cid, format_cid
+from node.documents.chunking import LAYOUT, Layout, build_blocks
+from node.documents.cid import DAG_PB, RAW, Block, Cid, compute_cid, format_cid
 from node.documents.embedded import EmbeddedStore
 from node.documents.store import DocumentStore, StoreFailed, migrate
 from node.documents.unixfs import encode_node
-from tests.node.documents.samples import make_blocks, make_content
+from tests.node.documents.samples import load_vectors, make_blocks, make_content, read_content, read_layout
 
 SIZES = (0, 1, 262_143, 262_144, 262_145, 600_000)
+BLOCKS_MAX = 200
 WIDE = 262_144 * 174 + 1  # the first size with three tiers
 
 
@@ -41,6 +43,45 @@ class StoreContract:
         assert next(block.cid for block in store.open_blocks(cid)) == cid
         assert store.has(cid)
         assert store.list_pins() == [cid]
+
+    def test_every_reference_vector_of_our_layout_is_put_under_its_cid_and_read_back(self, make_store: Factory) -> None:
+        store = make_store()
+        vectors = cast("list[dict[str, object]]", load_vectors("files.json"))
+        ours = [item for item in vectors if read_layout(item) == LAYOUT]
+        assert len(ours) == 22
+        for item in ours:
+            content = read_content(item)
+            cid = store.put(io.BytesIO(content), size_max=len(content))
+            assert format_cid(cid) == item["cid"]
+            assert b"".join(store.open(cid)) == content
+
+    def test_every_reference_vector_of_another_layout_is_kept_and_read_under_its_cid(self, make_store: Factory) -> None:
+        """What other programs made: leaves in dag-pb, larger chunks, narrower and wider trees."""
+        store = make_store()
+        vectors = cast("list[dict[str, object]]", load_vectors("files.json"))
+        others = [item for item in vectors if read_layout(item).cid_version == 1 and read_layout(item) != LAYOUT]
+        assert len(others) > 20
+        for item in others:
+            content, layout = read_content(item), read_layout(item)
+            if len(content) > BLOCKS_MAX * layout.chunk_bytes:
+                continue  # two files of 30,000 blocks of 64 bytes; test_cid.py has their CIDs
+            blocks = list(build_blocks(io.BytesIO(content), size_max=len(content), layout=layout))
+            assert format_cid(blocks[-1].cid) == item["cid"]
+            store.put_blocks(blocks[-1].cid, blocks)
+            assert b"".join(store.open(blocks[-1].cid)) == content
+
+    def test_a_root_of_version_0_is_refused_and_the_store_is_well(self, make_store: Factory) -> None:
+        store, layout = make_store(), Layout(raw_leaves=False, cid_version=0)
+        blocks = list(build_blocks(io.BytesIO(b"hello world"), size_max=11, layout=layout))
+        for call in (lambda cid: store.put_blocks(cid, blocks), store.pin):
+            with pytest.raises(Malformed, match="cid_invalid: Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"):
+                call(blocks[-1].cid)
+        assert store.list_pins() == []
+        # The same blocks under a root of version 1 are a document, links of version 0 and all.
+        store.put_blocks(
+            Cid(DAG_PB, blocks[-1].cid.digest), [Block(Cid(DAG_PB, one.cid.digest), one.data) for one in blocks]
+        )
+        assert len(store.list_pins()) == 1
 
     def test_a_document_of_three_tiers_is_read_back(self, make_store: Factory) -> None:
         store, content = make_store(), bytes(WIDE)

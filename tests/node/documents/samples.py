@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from node.documents.chunking import build_blocks
+from node.documents.chunking import Layout, build_blocks
 from node.documents.cid import Block
 
 VECTORS: Final = Path(__file__).resolve().parents[4] / "shared" / "data" / "cid"
@@ -45,6 +45,28 @@ def get_number(item: Mapping[str, object], key: str) -> int:
     value = item[key]
     assert isinstance(value, int)
     return value
+
+
+def read_layout(item: Mapping[str, object]) -> Layout:
+    """How a reference vector was made."""
+    return Layout(
+        chunk_bytes=get_number(item, "chunk_size"),
+        links_max=get_number(item, "max_links"),
+        raw_leaves=bool(item["raw_leaves"]),
+        cid_version=get_number(item, "cid_version"),
+    )
+
+
+def read_content(item: Mapping[str, object]) -> bytes:
+    """The content of a reference vector; skips the test where its file is absent."""
+    if "utf8" in item:
+        return get_text(item, "utf8").encode()
+    if "shake128" in item:
+        return make_content(get_number(item, "size"), get_text(item, "shake128"))
+    path = VECTORS.parent / get_text(item, "file")
+    if not path.exists():
+        pytest.skip(f"{path.name} is not at hand")
+    return path.read_bytes()
 
 
 class Pattern:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import multiprocessing
 import threading
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -16,15 +18,16 @@ from node.documents.disk import Disk
 from node.documents.embedded import EmbeddedStore
 from node.documents.store import StoreFailed
 from tests.node.documents.contract import Factory, StoreContract
-from tests.node.documents.power import FailingDisk, FragileDisk, KilledDisk, PowerCut
+from tests.node.documents.power import FailingDisk, FragileDisk, KilledDisk, PowerCut, QuickDisk
 from tests.node.documents.samples import SIZE_MAX, Pattern, make_blocks, make_content
 
-OLD, NEW, GONE = (make_content(size, seed) for size, seed in ((600_000, "old"), (524_289, "new"), (300_000, "gone")))
+SEEDS = (("old", 600_000), ("new", 524_289), ("gone", 300_000), ("copy", 270_000))
+OLD, NEW, GONE, COPY = (make_content(size, seed) for seed, size in SEEDS)
 
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Factory:
-    return lambda: EmbeddedStore(tmp_path / "store")
+    return lambda: EmbeddedStore(tmp_path / "store", disk=QuickDisk())
 
 
 class TestContract(StoreContract):
@@ -106,6 +109,31 @@ def test_files_that_are_no_blocks_stay(tmp_path: Path) -> None:
     assert list_blocks(tmp_path) == sorted(strangers)
 
 
+def test_a_directory_that_holds_other_things_is_never_taken_for_a_store(tmp_path: Path) -> None:
+    """Least of all a daemon's own repository, where a garbage collection would remove what only the daemon pins."""
+    store = EmbeddedStore(tmp_path / "kubo")
+    store.unpin(store.put(io.BytesIO(OLD), size_max=SIZE_MAX))
+    (tmp_path / "kubo" / "pins").rmdir()
+    EmbeddedStore(tmp_path / "kubo")  # one of ours that lost power while it was made
+    (tmp_path / "kubo" / "pins").rmdir()
+    (tmp_path / "kubo" / "config").touch()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").touch()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("kubo", "home", "file"):
+        with pytest.raises(StoreFailed, match=f"store_directory_foreign: .*/{name}"):
+            EmbeddedStore(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_layout_of_blocks_is_refused(tmp_path: Path) -> None:
+    EmbeddedStore(tmp_path)
+    (tmp_path / "blocks" / "SHARDING").write_text("/repo/flatfs/shard/v1/next-to-last/3\n")
+    with pytest.raises(StoreFailed, match=r"store_directory_foreign.*SHARDING"):
+        EmbeddedStore(tmp_path)
+
+
 class MeetingDisk(Disk):
     """Stops at its first rename until the test lets it go on."""
 
@@ -134,6 +162,35 @@ def test_garbage_is_not_collected_while_a_document_is_being_stored(tmp_path: Pat
     assert EmbeddedStore(tmp_path).list_pins() == [make_blocks(NEW)[-1].cid]
 
 
+def put_many(root: Path, name: str, count: int) -> None:
+    """A process of its own: stores documents that share blocks with others', and gives up each but the last."""
+    store = EmbeddedStore(root, disk=QuickDisk())
+    for number in range(count):
+        mine = store.put(io.BytesIO(OLD + name.encode() + bytes([number])), size_max=SIZE_MAX)
+        assert b"".join(store.open(mine)).startswith(OLD)
+        if number < count - 1:
+            store.unpin(mine)
+
+
+def test_processes_share_a_store_while_garbage_is_collected(tmp_path: Path) -> None:
+    names, context = ("a", "b", "c"), multiprocessing.get_context("spawn")
+    store = EmbeddedStore(tmp_path, disk=QuickDisk())
+    with ProcessPoolExecutor(len(names), mp_context=context) as executor:
+        putting = [executor.submit(put_many, tmp_path, name, 20) for name in names]
+        while wait(putting, timeout=0.01).not_done:
+            try:
+                store.collect_garbage()
+            except StoreFailed as error:
+                if error.reason != "store_busy":
+                    raise
+    for one in putting:
+        one.result()
+    expected = [OLD + name.encode() + bytes([19]) for name in names]
+    assert sorted(b"".join(store.open(cid)) for cid in store.list_pins()) == sorted(expected)
+    store.collect_garbage()
+    assert len(list_blocks(tmp_path)) == len({one.cid for content in expected for one in make_blocks(content)})
+
+
 def test_a_stream_that_fails_leaves_no_document_and_no_lock(tmp_path: Path) -> None:
     class Broken:
         def read(self, size: int, /) -> bytes:
@@ -158,7 +215,7 @@ def test_memory_does_not_grow_with_the_document(tmp_path: Path) -> None:
 
 def prepare(root: Path) -> tuple[Cid, Cid]:
     """A store with a pinned document, and one that nobody wants any more."""
-    store = EmbeddedStore(root)
+    store = EmbeddedStore(root, disk=QuickDisk())
     old = store.put(io.BytesIO(OLD), size_max=SIZE_MAX)
     gone = store.put(io.BytesIO(GONE), size_max=SIZE_MAX)
     store.unpin(gone)
@@ -166,26 +223,29 @@ def prepare(root: Path) -> tuple[Cid, Cid]:
 
 
 def live_through(root: Path, disk: Disk) -> None:
-    """A put, a garbage collection, an unpin and a pin, on a disk that may fail."""
+    """A put, a garbage collection, an unpin, a pin and a copy from elsewhere, on a disk that may fail."""
     store = EmbeddedStore(root, disk=disk)
     new = store.put(io.BytesIO(NEW), size_max=SIZE_MAX)
     store.collect_garbage()
     store.unpin(new)
     store.pin(new)
+    blocks = make_blocks(COPY)
+    store.put_blocks(blocks[-1].cid, reversed(blocks))
 
 
 def check_nothing_lost(root: Path, old: Cid) -> None:
     """What a store must be after anything: every pin whole, every named block whole, every operation possible."""
-    store = EmbeddedStore(root)
-    contents = {format_cid(old): OLD, format_cid(make_blocks(NEW)[-1].cid): NEW}
+    store = EmbeddedStore(root, disk=QuickDisk())
+    contents = {format_cid(make_blocks(content)[-1].cid): content for content in (OLD, NEW, COPY)}
     pins = store.list_pins()
     assert old in pins
     for cid in pins:
         assert b"".join(store.open(cid)) == contents[format_cid(cid)]
-    new = store.put(io.BytesIO(NEW), size_max=SIZE_MAX)
+    for content in (NEW, COPY):
+        store.put(io.BytesIO(content), size_max=SIZE_MAX)
     store.collect_garbage()
-    assert [b"".join(store.open(cid)) for cid in (old, new)] == [OLD, NEW]
-    needed = {block.cid.digest for content in (OLD, NEW) for block in make_blocks(content)}
+    assert {format_cid(cid): b"".join(store.open(cid)) for cid in store.list_pins()} == contents
+    needed = {block.cid.digest for content in (OLD, NEW, COPY) for block in make_blocks(content)}
     assert len(list_blocks(root)) == len(needed)
     assert [path.name for path in (root / "pins").iterdir() if path.name.startswith(".")] == []
 
@@ -197,15 +257,25 @@ def count_steps(root: Path) -> int:
     return disk.steps
 
 
-def test_power_cut_at_any_step_loses_no_document_and_serves_no_torn_block(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_power_cut_at_any_step_loses_no_document_and_serves_no_torn_block(tmp_path: Path, seed: int) -> None:
     steps = count_steps(tmp_path / "counted")
-    assert steps > 30
+    assert steps > 40
     for step in range(steps):
         root = tmp_path / str(step)
         old, _ = prepare(root)
         with pytest.raises(PowerCut):
-            live_through(root, FragileDisk(fails_at=step, seed=step))
+            live_through(root, FragileDisk(fails_at=step, seed=1_000 * seed + step))
         check_nothing_lost(root, old)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_power_cut_right_after_the_first_put_of_a_new_store_keeps_the_document(tmp_path: Path, seed: int) -> None:
+    root, disk = tmp_path / "person" / "documents", FragileDisk(fails_at=None, seed=seed)
+    new = EmbeddedStore(root, disk=disk).put(io.BytesIO(NEW), size_max=SIZE_MAX)
+    disk.cut()
+    assert b"".join(EmbeddedStore(root).open(new)) == NEW
+    assert EmbeddedStore(root).list_pins() == [new]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,7 +13,16 @@ import pytest
 
 from ledger.errors import Malformed, RuleViolated
 from ledger.primitives import Address
-from node.documents.encryption import PieceReader, ProgressReader, decrypt_to, encrypt, encrypt_to, make_key
+from node.documents.encryption import (
+    HEADER_BYTES_MAX,
+    PieceReader,
+    ProgressReader,
+    decrypt_to,
+    encrypt,
+    encrypt_to,
+    make_key,
+)
+from node.documents.files import FileFailed
 from node.documents.grants import (
     GRANT_BYTES,
     Commitment,
@@ -124,7 +133,7 @@ def test_content_over_the_limit_is_not_published(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"mine")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileFailed, match=r"file_exists: .*/plain: it is not replaced"):
         decrypt_file(tmp_path / "plain", encrypt_bytes(b"theirs"))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
 
@@ -244,3 +253,20 @@ def test_a_commitment_depends_on_every_bit_of_content_and_on_the_key() -> None:
     found = {commit(content, key) for content in (b"", b"a", b"b", b"ab") for key in (KEY, OTHER_KEY)}
     assert len(found) == 8
     assert found.isdisjoint(hashlib.sha256(content).digest() for content in (b"", b"a", b"b", b"ab"))
+
+
+@pytest.mark.parametrize("stanza", [b"-> g a\n\n", b"-> g" + b" a" * 30 + b"\n\n", b"A" * 64 + b"\n"])
+def test_a_header_that_goes_on_and_on_is_not_read_on(tmp_path: Path, stanza: bytes) -> None:
+    """The library reads it anew for each line: a header of 32 KB took it eight seconds."""
+    source = io.BytesIO(b"age-encryption.org/v1\n" + stanza * 100_000)
+    with pytest.raises(Malformed, match="content_not_decrypted: no header of at most 4096 bytes"):
+        decrypt_to(tmp_path / "plain", source, KEY, size_max=1, commitment=None)
+    assert source.tell() == HEADER_BYTES_MAX
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_gives_byte_after_byte_is_decrypted(tmp_path: Path) -> None:
+    sealed = encrypt_bytes(b"secret")
+    source = PieceReader(sealed[at : at + 1] for at in range(len(sealed)))
+    decrypt_to(tmp_path / "plain", source, KEY, size_max=6, commitment=None)
+    assert (tmp_path / "plain").read_bytes() == b"secret"

@@ -165,6 +165,26 @@ async def test_one_lost_disk_loses_no_document(tmp_path: Path, monkeypatch: pyte
         await wire.wait_for(lambda: wire.replicas[reborn].due == 0)
 
 
+async def test_a_damaged_block_is_fetched_again_after_its_document_was_unpinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        first, keeper = wire.add("first"), wire.add("keeper", UTILITY.address)
+        content = make_content(700_000)
+        cid = wire.stores[first].put(_Stream(content), size_max=SIZE_MAX)
+        anchor(wire, cid, len(content), UTILITY)
+        await wire.wait_for(lambda: wire.replicas[keeper].due == 0)
+        await wire.replicas.pop(keeper).stop()
+        largest = max((tmp_path / "keeper" / "blocks").glob("*/*.data"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(b"rotten")
+        wire.stores[keeper].unpin(cid)
+        wire.sent.clear()
+        reborn = wire.add("keeper", UTILITY.address)
+        await wire.wait_for(lambda: wire.replicas[reborn].due == 0)
+        assert b"".join(wire.stores[reborn].open(cid)) == content
+        assert len([one for one in wire.sent if isinstance(one, DocumentBlock)]) == 1, "only what was damaged"
+
+
 async def test_a_lying_peer_is_reported_and_the_next_one_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_wire(tmp_path, monkeypatch) as wire:
         liar, honest = wire.add("a liar"), wire.add("honest")
@@ -197,6 +217,46 @@ async def test_what_nobody_has_is_asked_for_again_and_the_node_goes_on(
         wire.stores[late].put(_Stream(b"lost"), size_max=SIZE_MAX)
         await wire.wait_for(lambda: wire.replicas[keeper].due == 0)
         assert wire.stores[keeper].list_pins() == sorted([here, lost])
+
+
+async def test_what_an_attempt_brought_is_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        flaky, keeper = wire.add("flaky"), wire.add("keeper", UTILITY.address)
+        content = make_content(2_000_000)
+        cid = wire.stores[flaky].put(_Stream(content), size_max=SIZE_MAX)
+        given: list[bytes] = []
+        answers = 0
+
+        def break_off(message: DocumentMessage) -> DocumentMessage:
+            nonlocal answers
+            if not isinstance(message, DocumentBlock) or message.data is None:
+                return message
+            answers += 1
+            if answers % 3 == 0:
+                return DocumentBlock(message.cid, None)
+            given.append(message.cid)
+            return message
+
+        wire.change = break_off
+        anchor(wire, cid, len(content), UTILITY)
+        await wire.wait_for(lambda: wire.stores[keeper].list_pins() == [cid])
+        assert b"".join(wire.stores[keeper].open(cid)) == content
+        assert len(given) == len(set(given)) == 9
+
+
+async def test_a_slow_peer_does_not_hold_up_other_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "COPY_SECONDS", 1e-9)
+    monkeypatch.setattr(replica_module, "COPY_BYTES_PER_SECOND", 1e15)
+    async with open_wire(tmp_path, monkeypatch) as wire:
+        slow, keeper = wire.add("slow"), wire.add("keeper", UTILITY.address)
+        large = wire.stores[slow].put(_Stream(make_content(2_000_000)), size_max=SIZE_MAX)
+        small = wire.stores[slow].put(_Stream(b"sealed"), size_max=SIZE_MAX)
+        for cid, size in ((large, 2_000_000), (small, 6)):
+            anchor(wire, cid, size, UTILITY)
+        await wire.wait_for(lambda: small in wire.stores[keeper].list_pins())
+        assert large not in wire.stores[keeper].list_pins(), "one block at each turn"
+        await wire.wait_for(lambda: large in wire.stores[keeper].list_pins())
+        assert wire.reported == []
 
 
 async def test_a_document_larger_than_anchored_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +323,8 @@ async def test_a_node_is_not_filled_without_end(tmp_path: Path, monkeypatch: pyt
         third = wire.stores[first].put(_Stream(b"much"), size_max=SIZE_MAX)
         for cid, size in ((cids[0], 6), (cids[1], 4), (third, 4)):
             anchor(wire, cid, size, UTILITY)
-        await wire.wait_for(lambda: wire.stores[keeper].list_pins() == sorted(cids))
-        assert wire.replicas[keeper].due == 0
+        await wire.wait_for(lambda: wire.replicas[keeper].due == 0)
+        assert wire.stores[keeper].list_pins() == sorted(cids)
 
 
 async def test_a_request_for_no_cid_is_reported_and_a_late_answer_ignored(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,14 +22,26 @@ from contracts_native.documents import (
     WrappedKey,
     check_kyc_version,
 )
-from ledger.errors import Malformed, NotPermitted
+from ledger.errors import Malformed, NotPermitted, RuleViolated
 from ledger.primitives import Address
 from node.client import NotYetCommitted, Refused, UnknownItem
 from node.documents.cid import Cid
 from node.documents.embedded import EmbeddedStore
-from node.documents.grants import DocumentKey, GrantPlace, compute_public_key, seal_grant
-from node.documents.service import CHECKING, ENCRYPTING, READING, STORING, About, Added, DocumentError, Documents
-from node.documents.store import DOCUMENT_BYTES_MAX, StoreFailed
+from node.documents.encryption import encrypt, make_key
+from node.documents.files import FileFailed
+from node.documents.grants import DocumentKey, GrantPlace, compute_public_key, parse_identity, seal_grant
+from node.documents.service import (
+    CHECKING,
+    ENCRYPTING,
+    PLAIN_BYTES_MAX,
+    READING,
+    STORING,
+    About,
+    Added,
+    DocumentError,
+    Documents,
+)
+from node.documents.store import DOCUMENT_BYTES_MAX, Readable, StoreFailed
 from node.jsonrpc import TIMED_OUT
 from tests.contracts_native.harness import ALICE, AUDITOR, BOB, CHAIN_ID, RIVAL, STRANGER, UTILITY, Person
 from tests.node.chain_node import ChainNode, make_signing_key
@@ -161,8 +176,13 @@ def test_retiring_destroys_the_keys_and_the_store_forgets(office: Office) -> Non
     assert not list(GRANTS.scan(office.node.chain.state))
     assert office.store.list_pins() == []
     assert office.store.collect_garbage() > 0
-    with pytest.raises(NotPermitted, match="reader_not_granted"):
+    with pytest.raises(NotPermitted, match="document_retired"):
         office.read(BOB, added.document)
+    with pytest.raises(NotPermitted, match="document_retired"):
+        office.do(BOB, lambda documents: documents.grant(added.document, [UTILITY.address]))
+    with pytest.raises(NotPermitted, match="document_retired"):
+        office.do(BOB, lambda documents: documents.supersede(office.store, office.paper, added.document))
+    assert office.store.health().bytes_stored == 0, "the next version is refused before it is encrypted"
 
 
 def test_a_reader_without_an_encryption_key_is_named_before_anything_is_stored(office: Office) -> None:
@@ -190,6 +210,95 @@ def test_what_may_still_be_committed_is_kept(office: Office, monkeypatch: pytest
     with pytest.raises(NotYetCommitted):
         office.add(UTILITY)
     assert len(office.store.list_pins()) == 1
+
+
+class WatchedStore(EmbeddedStore):
+    """Says when a put has ended, however it did."""
+
+    ended = threading.Event()
+
+    def put(self, stream: Readable, *, size_max: int) -> Cid:
+        try:
+            return super().put(stream, size_max=size_max)
+        finally:
+            self.ended.set()
+
+
+def test_what_is_interrupted_stops_and_nothing_is_kept_or_anchored(office: Office) -> None:
+    office.register(BOB)
+    office.paper.write_bytes(make_content(3_000_000))
+    store, sent = WatchedStore(office.directory / "watched"), len(office.node.wire)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def pause(what: str, done: int, _: int) -> None:
+        if what == STORING and done > 1_000_000:
+            reached.set()
+            assert go_on.wait(10)
+
+    async def interrupt() -> None:
+        client, key = office.node.make_client("http://node"), make_signing_key(BOB)
+        with closing(Documents(client, key, scratch=office.directory, report=pause)) as documents:
+            task = asyncio.create_task(documents.add(store, office.paper, KYC_OF_BOB))
+            assert await asyncio.to_thread(reached.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(interrupt())
+    go_on.set()
+    assert store.ended.wait(10)
+    assert (store.list_pins(), len(office.node.wire)) == ([], sent)
+    assert office.list_files() == {"store", "watched", office.paper.name}
+
+
+def test_only_a_file_can_be_added_and_only_its_owner_adds_the_next_version(office: Office) -> None:
+    added = office.add(UTILITY)
+    pipe = office.directory / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileFailed, match="file_not_regular"):
+        office.do(BOB, lambda documents: documents.add(office.store, pipe, KYC_OF_BOB))
+    huge = office.directory / "huge"
+    with huge.open("wb") as file:
+        file.truncate(PLAIN_BYTES_MAX + 1)
+    with pytest.raises(RuleViolated, match="document_too_large"):
+        office.do(BOB, lambda documents: documents.add(office.store, huge, KYC_OF_BOB))
+    stored = office.store.health().bytes_stored
+    with pytest.raises(NotPermitted, match="document_of_another"):
+        office.do(UTILITY, lambda documents: documents.supersede(office.store, office.paper, added.document))
+    assert office.store.health().bytes_stored == stored
+
+
+def test_the_largest_file_that_is_taken_fits_when_it_is_encrypted() -> None:
+    pieces = -(-PLAIN_BYTES_MAX // 65_536)
+    target = io.BytesIO()
+    encrypt(io.BytesIO(b""), target, make_key())
+    assert PLAIN_BYTES_MAX + pieces * 16 + 2 * len(target.getvalue()) < DOCUMENT_BYTES_MAX
+    assert PLAIN_BYTES_MAX > DOCUMENT_BYTES_MAX * 0.999
+
+
+def test_the_identity_of_a_document_is_that_of_its_recipient_and_for_readers_only(office: Office) -> None:
+    added = office.add(UTILITY)
+    text = office.do(UTILITY, lambda documents: documents.open_identity(added.document))
+    assert compute_public_key(parse_identity(text)) == office.find_recipient(added.document, 1)
+    with pytest.raises(NotPermitted, match="reader_not_granted"):
+        office.do(RIVAL, lambda documents: documents.open_identity(added.document))
+
+
+class DeadStore(EmbeddedStore):
+    """Does not answer."""
+
+    def list_pins(self) -> list[Cid]:
+        raise StoreFailed("store_unreachable", "/ip4/127.0.0.1/tcp/1")
+
+
+def test_nothing_is_retired_while_the_store_does_not_answer(office: Office) -> None:
+    added = office.add(UTILITY)
+    dead = DeadStore(office.directory / "store")
+    with pytest.raises(StoreFailed, match="store_unreachable"):
+        office.do(BOB, lambda documents: documents.retire(dead, added.document))
+    assert office.read(UTILITY, added.document) == PAPER
+    office.do(BOB, lambda documents: documents.retire(office.store, added.document))
+    assert office.store.list_pins() == []
 
 
 class LosingStore(EmbeddedStore):
@@ -253,9 +362,13 @@ def test_a_block_that_was_damaged_or_lost_later_is_found_and_nothing_is_publishe
 
 def test_a_file_that_is_there_is_not_replaced(office: Office) -> None:
     added = office.add(UTILITY)
-    with pytest.raises(FileExistsError):
+    asked = len(office.node.asked)
+    with pytest.raises(FileFailed, match=r"file_exists: .*passport-of-bob\.pdf"):
         office.do(UTILITY, lambda documents: documents.get(office.store, added.document, office.paper))
     assert office.paper.read_bytes() == PAPER
+    with pytest.raises(FileFailed, match=r"directory_missing: .*nowhere"):
+        office.do(UTILITY, lambda documents: documents.get(office.store, added.document, Path("nowhere/paper")))
+    assert len(office.node.asked) == asked, "said before anything was asked for or fetched"
 
 
 def test_a_grant_of_another_key_than_the_anchored_one_is_found(office: Office) -> None:

@@ -54,3 +54,33 @@ async def test_a_call_that_nobody_waits_for_any_more_still_counts_until_it_ends(
         await workers.run(lambda: None)
     go_on.set()
     workers.close()
+
+
+def test_a_call_that_outlives_its_event_loop_ends_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    workers = StoreWorkers(threads_max=1)
+    go_on, started, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        assert go_on.wait(10)
+        try:
+            workers.check_open()
+        finally:
+            ended.set()
+
+    async def leave() -> None:
+        task = asyncio.create_task(workers.run(work))
+        await asyncio.to_thread(started.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        workers.close()
+        with pytest.raises(StoreFailed, match="work_abandoned"):
+            await workers.run(lambda: None)
+
+    asyncio.run(leave())
+    go_on.set()
+    assert ended.wait(10)
+    with pytest.raises(StoreFailed, match="work_abandoned"):
+        workers.check_open()
+    assert caplog.records == []

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from contracts_native.meters import Channel
 from contracts_native.readings import Flag
-from node.meter_files.model import ChannelData, IntervalValue, MeterFileError
+from node.meter_files import model
+from node.meter_files.model import ChannelData, IntervalValue, MeterFileError, collect_channels
 from node.meter_files.stretches import DAY_MS, regroup, split_into_reports
 from node.meter_files.summary import summarise
 
@@ -91,3 +92,12 @@ def test_quarters_add_up_to_hours_and_an_hour_with_a_gap_stays_one() -> None:
 def test_a_null_value_leaves_its_hour_out() -> None:
     values = [make_quarter(index, None if index == 2 else 1) for index in range(8)]
     assert [value.start_ms for value in regroup(make_channel(values), 3_600).values] == [3_600_000]
+
+
+def test_more_values_than_memory_is_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "VALUES_MAX", 3)
+    channel = make_channel([])
+    events = [(channel.channel_id, make_quarter(index)) for index in range(4)]
+    assert len(collect_channels(events[:3])[0].values) == 3
+    with pytest.raises(MeterFileError, match="values_too_many"):
+        collect_channels(events)
