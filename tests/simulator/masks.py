@@ -185,7 +185,7 @@ class Mask:
             message = Blocks(tuple((block, _forge_certificate(raw)) for block, raw in message.items))
         spammed = self._draws(Behaviour.SPAM)
         flood: Parcels = []
-        if spammed is not None:
+        if spammed is not None and not isinstance(message, Blocks):  # nor in answer: two liars would flood for ever
             rubbish = self._cluster.random.randbytes(40)
             flood = [(spammed.towards, BlockRequest(1, 64)), (spammed.towards, Transactions((rubbish,)))] * SPAM_VOTES
         return [(to, message), *flood]
