@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client import ProcessCollector
 
 from node.chain_store import read_validators
+from node.http_server import HttpServer
 from node.jsonrpc import OVERLOADED, TOO_LARGE, Fault, dump, encode_error, make_fault
 from node.logs import Log
 from node.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -35,8 +32,8 @@ BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all requests at once
 BODY_SECONDS_MAX: Final = 20  # for a body to arrive
 REQUESTS_MAX: Final = 2_048  # at once; most of them wait for a block
-KEEP_ALIVE_SECONDS: Final = 75  # more than clients keep an idle connection, so that it is they who let go
 SHUTDOWN_SECONDS: Final = 2
+SERVER: Final = "wattprint"  # and not which versions of what it stands on
 JSON_TYPE: Final = "application/json"
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -91,7 +88,7 @@ class RpcServer:
             ("GET", "/readyz"): self._serve_readiness,
             **{("GET", path): self._serve_file for path in self._files},
         }
-        self._paths = {"/rpc", *(path for _, path in self._pages)}
+        self._verbs = {"/rpc": "POST, OPTIONS", **{path: "GET, HEAD" for _, path in self._pages}}
         self._runner: web.ServerRunner | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -99,24 +96,7 @@ class RpcServer:
         """Listen. Raises ``OSError`` when the address cannot be bound."""
         loop = asyncio.get_running_loop()
 
-        def make_request(
-            message: RawRequestMessage,
-            payload: StreamReader,
-            protocol: RequestHandler,
-            writer: AbstractStreamWriter,
-            task: asyncio.Task[None],
-        ) -> web.BaseRequest:
-            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
-
-        # The plain server without an application: no router, no middlewares, no signals on the way of a transaction.
-        server = web.Server(
-            self._serve,
-            request_factory=make_request,
-            access_log=None,
-            debug=False,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            auto_decompress=False,
-        )
+        server = HttpServer(self._serve, body_bytes_max=BODY_BYTES_MAX, count_refusal=self.metrics.count_refusal)
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         self._warn_of_strangers()
@@ -153,6 +133,8 @@ class RpcServer:
         if not self._gate.is_origin_allowed(origin, request.headers.get("Host")):
             return web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
         response = await self._route(request, request.path)
+        if not response.prepared:
+            response.headers["Server"] = SERVER
         if origin is not None and not response.prepared:
             response.headers.update(self._gate.make_origin_headers(origin))
         return response
@@ -169,15 +151,22 @@ class RpcServer:
             return await self._serve_rpc(request, visitor)
         if path == "/rpc" and request.method == "OPTIONS":
             headers = self._gate.make_preflight_headers(request.headers.get("Origin"))
-            return web.Response(status=204 if headers else 405, headers=headers)
-        page = self._pages.get((request.method, path))
+            return web.Response(status=204, headers=headers) if headers else self._refuse_verb(path)
+        # aiohttp leaves the body out of an answer to HEAD.
+        page = self._pages.get(("GET" if request.method == "HEAD" else request.method, path))
         if page is None:
-            return web.Response(status=405 if path in self._paths else 404)
+            return self._refuse_verb(path) if path in self._verbs else web.Response(status=404, text="no such page")
         if path in NEED_TOKEN and self._gate.reads_need_token and not visitor.has_token:
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"}, text="a token is needed")
         return await page(request, visitor)
 
+    def _refuse_verb(self, path: str) -> web.Response:
+        verbs = self._verbs[path]
+        return web.Response(status=405, headers={"Allow": verbs}, text=f"{path} takes {verbs}")
+
     async def _serve_rpc(self, request: web.BaseRequest, visitor: Visitor) -> web.Response:
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            return web.Response(status=415, text="a body as it is, without Content-Encoding")
         length = request.content_length
         if length is not None and length > BODY_BYTES_MAX:
             return _answer_too_large()

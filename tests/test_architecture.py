@@ -63,6 +63,7 @@ WORLD: Final = (
     "p2p/connection.py",
     "p2p/tls.py",
     "node/runtime.py",
+    "node/http_server.py",
     "node/rpc.py",
     "node/rpc_dispatch.py",
     "node/rpc_socket.py",

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from ledger.primitives import format_address
-from node import rpc, rpc_socket
+from node import http_server, rpc, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
@@ -228,6 +228,44 @@ async def test_what_is_no_http_at_all_is_turned_away(door: Door, bytes_sent: byt
     assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
 
 
+async def test_a_packed_body_is_refused_by_name(door: Door) -> None:
+    assert (await door.post(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))[0] == 415
+
+
+async def test_what_is_no_http_leaves_no_traceback_in_the_log(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+    writer.write(b"GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n")
+    assert b" 400 " in await reader.read()
+    writer.close()
+    assert caplog.records == []
+
+
+async def test_connections_that_say_nothing_have_a_limit_and_give_way(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
+    idle = [await asyncio.open_connection("127.0.0.1", door.server.port) for _ in range(3)]
+    assert (await idle[2][0].read()).startswith(b"HTTP/1.1 503 ")
+    for _, writer in idle:
+        writer.close()
+        await writer.wait_closed()
+    assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
+    assert 'wattprint_refusals_total{reason="too_many_connections"} 1.0' in (await door.get("/metrics"))[1]
+
+
+async def test_connections_of_another_machine_have_a_lower_limit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS_OF_ADDRESS_MAX", 1)
+    monkeypatch.setattr(http_server, "is_loopback_host", lambda _host: False)
+    first = await asyncio.open_connection("127.0.0.1", door.server.port)
+    second = await asyncio.open_connection("127.0.0.1", door.server.port)
+    assert (await second[0].read()).startswith(b"HTTP/1.1 503 ")
+    first[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await first[0].read()).startswith(b"HTTP/1.1 200 ")
+    for _, writer in (first, second):
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_pages_of_another_origin_are_not_answered(door: Door) -> None:
     body = jsonrpcclient.request_json("chain_status")
     assert (await door.post(body, Origin="http://evil.example"))[0] == 403
@@ -238,7 +276,12 @@ async def test_pages_of_another_origin_are_not_answered(door: Door) -> None:
 
 async def test_unknown_paths_and_wrong_verbs_are_told_apart(door: Door) -> None:
     assert (await door.get("/nothing"))[0] == 404
-    assert (await door.get("/rpc"))[0] == 405
+    assert await door.get("/rpc") == (405, "/rpc takes POST, OPTIONS")
+    async with door.session.delete(f"{door.url}/metrics") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    async with door.session.head(f"{door.url}/healthz") as response:
+        assert (response.status, await response.read()) == (200, b"")
+        assert response.headers["Server"] == "wattprint"
     assert (await door.get("/explorer/../rpc.py"))[0] == 404
     async with door.session.options(f"{door.url}/rpc") as response:
         assert response.status == 405
