@@ -7,6 +7,7 @@ twice: the server, the OpenRPC document and the command line all read the table 
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SYNCING_REASON: Final = "node_is_syncing"  # with it a service refuses what it c
 
 Handler = Callable[..., Json | Awaitable[Json]]
 _JSON_TYPES: Final[Mapping[object, str]] = {dict: "object", list: "array", bool: "boolean"}
+_RAISES: Final = re.compile(r"\s*\bRaises\s[^.]*\.(?=\s|$)")
 _Text = Annotated[str, Length(PARAMETER_TEXT_BYTES_MAX)]
 
 
@@ -100,7 +102,7 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
     """
     hints = get_type_hints(handler, localns={"Json": Json}, include_extras=True)  # Json names itself
     first, *rest = inspect.signature(handler).parameters.values()
-    text = inspect.getdoc(handler)
+    text = clean_text(inspect.getdoc(handler) or "")
     assert text, handler
     return Method(
         name=name or handler.__name__,
@@ -111,6 +113,11 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
         is_waiting=inspect.iscoroutinefunction(handler),
         handle=_give_view(handler) if hints[first.name] is View else handler,
     )
+
+
+def clean_text(docstring: str) -> str:
+    """What a docstring says to people who do not read Python: no exceptions, and code as Markdown has it."""
+    return _RAISES.sub("", docstring).replace("``", "`").strip()
 
 
 def explain(error: Rejected) -> Fault:

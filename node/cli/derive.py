@@ -18,6 +18,7 @@ from node.cli.options import JSON_OPTION, NODE_OPTION, SIGNING_OPTIONS, Signing,
 from node.cli.output import format_value, show
 from node.cli.values import FieldType, Schema, read_json_file
 from node.client import Client, Submitted
+from node.methods import clean_text
 
 PAYLOAD_OPTION: Final = "json_payload"
 SHARED_NAMES: Final = frozenset(
@@ -59,7 +60,7 @@ def make_transaction_command(tag: str, kind: type[Payload], *, verb: str = "") -
         metavar="FILE|-",
         help="The whole payload as a JSON object, from a file or standard input, in place of its options.",
     )
-    text = (kind.__doc__ or tag).strip()
+    text = clean_text(kind.__doc__ or tag)
     return click.Command(
         tag,
         callback=run,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ledger.errors import Malformed
 from ledger.fields import Codec, Json
@@ -19,6 +20,9 @@ from ledger.primitives import ADDRESS_PREFIX, format_address
 from node.keystore import KEY_FILE_SUFFIX, read_key_file
 
 VALUE_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+
+TEXT: Final = "TEXT"
+HEX: Final = "HEX"
 
 Schema = dict[str, Json]
 
@@ -42,6 +46,14 @@ class FieldType(click.ParamType[object]):
             self.fail(str(error), param, ctx)
         return read
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What a shell may offer: the choices, or files where a key file may stand for the value."""
+        del ctx, param
+        choices = [str(choice) for choice in cast("list[Json]", self._schema.get("enum", []))]
+        if choices:
+            return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file")] if self._schema.get("format") in ("address", "hex") else []
+
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """What help shows for the value."""
         del param, ctx
@@ -63,7 +75,7 @@ def describe(schema: Schema) -> str:
             return ",".join(describe(cast(Schema, item)) for item in items)
         return describe(cast(Schema, items))
     return {"integer": "INTEGER", "boolean": "true|false"}.get(
-        str(kind), "HEX" if schema.get("format") == "hex" else "TEXT"
+        str(kind), HEX if schema.get("format") == "hex" else TEXT
     )
 
 

@@ -193,6 +193,16 @@ def test_a_source_a_holder_and_a_lot_have_pictures(books: QueryChain, node: Fake
     assert "bob: 0 to 60 Wh" in pages["lot"]
 
 
+def test_a_picture_without_a_file_is_all_that_is_printed(books: QueryChain, node: FakeNode) -> None:
+    meter = next(iter(list_lots(books.state))).lot.meter.hex()
+    for words in (["source", meter], ["holder", text(BOB)]):
+        printed = node.run("trace", *words, "--html").stdout
+        assert printed.startswith("<!doctype html>")
+        assert printed.rstrip().endswith(">")
+    both = node.run("trace", "source", meter, "--html", "--json")
+    assert (both.exit_code, both.stdout) == (2, "")
+
+
 def test_what_a_stranger_wrote_on_the_ledger_is_no_markup(books: QueryChain, tmp_path: Path) -> None:
     node = make_node(books)
     answer = node.run_json("trace", "source", "--zone", "FR")
