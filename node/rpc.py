@@ -47,6 +47,8 @@ _EXPLORER: Final = Path(__file__).with_name("explorer")
 _EXPLORER_FILES: Final = {
     "/": ("index.html", "text/html"),
     "/explorer.js": ("explorer.js", "text/javascript"),
+    "/explorer-pages.js": ("explorer-pages.js", "text/javascript"),
+    "/explorer-parts.js": ("explorer-parts.js", "text/javascript"),
     "/explorer.css": ("explorer.css", "text/css"),
 }
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from node import http_server, rpc, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
+from node.rpc_methods import METHODS
 from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
 
 ISSUE = sign_fake(make_issue("p1"), UTILITY)
@@ -323,14 +325,25 @@ async def test_the_explorer_needs_nothing_from_elsewhere(door: Door) -> None:
         page = await response.text()
         assert response.content_type == "text/html"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    for path in ("/explorer.js", "/explorer.css"):
-        assert path in page
-        status, text = await door.get(path)
+    assert "/explorer.css" in page
+    assert "/explorer.js" in page
+    for name in ("explorer.css", "explorer.js", "explorer-pages.js", "explorer-parts.js"):
+        status, text = await door.get(f"/{name}")
         assert status == 200
         page += text
+    assert set(re.findall(r'from "(.+)"', page)) == {"/explorer-pages.js", "/explorer-parts.js"}
     assert "http://" not in page
     assert "https://" not in page
     assert "innerHTML" not in page
+
+
+async def test_the_explorer_asks_only_what_a_node_answers(door: Door) -> None:
+    pages = (await door.get("/explorer-pages.js"))[1] + (await door.get("/explorer-parts.js"))[1]
+    asked = set(
+        re.findall(r'(?:call\(|\[|, )"([a-z]+_(?:get|list|balance|source|holder|lot|audit|block|status))"', pages)
+    )
+    assert len(asked) > 15
+    assert asked <= set(METHODS)
 
 
 async def ask_socket(ws: aiohttp.ClientWebSocketResponse, method: str, params: Any, request_id: int = 1) -> Any:
