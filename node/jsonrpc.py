@@ -46,6 +46,7 @@ MESSAGES: Final[Mapping[int, str]] = {
 BATCH_MAX: Final = 1_000  # requests in one array
 DEPTH_MAX: Final = 16  # levels of arrays and objects; the deepest honest request has five
 STRUCTURES_MAX: Final = 20_000  # arrays and objects in one body, counted by their opening brackets
+COLONS_MAX: Final = 20_000
 ID_LENGTH_MAX: Final = 256
 METHOD_LENGTH_MAX: Final = 100
 EXACT_NUMBER_MAX: Final = 2**53  # a larger number in an id would not come back as it was sent
@@ -114,7 +115,10 @@ def parse(raw: bytes) -> Item | list[Item]:
     if brackets > DEPTH_MAX and not _is_shallow(document, DEPTH_MAX):
         raise make_fault(PARSE_ERROR, "json_too_deep", f"at most {DEPTH_MAX} levels")
     # Each name is followed by a colon: no more colons than names, and none of the names was read over another.
-    if raw.count(b":") != _count_names(document):
+    colons = raw.count(b":")
+    if colons > COLONS_MAX:
+        raise make_fault(TOO_LARGE, "json_too_complex", f"at most {COLONS_MAX} names, and colons in texts")
+    if colons != _count_names(document):
         _check_names(raw)
     if type(document) is not list:
         return read_request(document)

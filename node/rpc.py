@@ -114,7 +114,9 @@ class RpcServer:
             self._unsubscribe = None
         self._hub.close()
         if self._runner is not None:
+            stopping = asyncio.create_task(self._dispatcher.stop())  # so that no answer keeps the server waiting
             await self._runner.cleanup()
+            await stopping
             self._runner = None
 
     def _on_block(self, loop: asyncio.AbstractEventLoop, block: CommittedBlock) -> None:

@@ -66,6 +66,7 @@ WORLD: Final = (
     "node/http_server.py",
     "node/rpc.py",
     "node/rpc_dispatch.py",
+    "node/rpc_long_reads.py",
     "node/rpc_socket.py",
     "node/leveldb_store.py",
     "node/housekeeping.py",

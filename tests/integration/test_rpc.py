@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from ledger.primitives import format_address
-from node import http_server, rpc, rpc_socket
+from node import http_server, rpc, rpc_dispatch, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
@@ -448,3 +448,17 @@ async def test_a_stopping_node_tells_its_connections(door: Door) -> None:
         assert (message.data, message.extra) == (1001, "node_stops")
         await stopping
     assert door.service.subscribers == []
+
+
+async def test_a_batch_whose_answers_are_too_large_is_refused_from_there_on(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_dispatch, "ANSWERS_BYTES_MAX", 1_000)
+    requests = [jsonrpcclient.request("chain_status", id=number) for number in range(20)]
+    _, body = await door.post(orjson.dumps(requests))
+    answers = orjson.loads(body)
+    assert [one["id"] for one in answers] == list(range(20))
+    kinds = ["result" in one for one in answers]
+    assert kinds == sorted(kinds, reverse=True)
+    assert 1 < sum(kinds) < 10
+    assert answers[-1]["error"]["data"]["reason"] == "answers_too_large"

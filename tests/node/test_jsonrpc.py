@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ledger.fields import Json
 from node.jsonrpc import (
     BATCH_MAX,
+    COLONS_MAX,
     DEPTH_MAX,
     ID_LENGTH_MAX,
     INVALID_REQUEST,
@@ -103,6 +104,8 @@ def test_colons_in_texts_are_no_names() -> None:
 
 def test_a_body_of_very_many_structures_is_too_large() -> None:
     assert code_of(b"[" + b"[]," * STRUCTURES_MAX + b"[]]") == TOO_LARGE
+    assert code_of(b"{" + b'"k":1,' * COLONS_MAX + b'"k":1}') == TOO_LARGE
+    assert code_of(b'"' + b":" * (COLONS_MAX + 1) + b'"') == TOO_LARGE
 
 
 def test_a_batch_keeps_its_order_and_its_invalid_items() -> None:
