@@ -108,6 +108,9 @@ def parse(raw: bytes) -> Item | list[Item]:
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > STRUCTURES_MAX:
         raise make_fault(TOO_LARGE, "json_too_complex", f"at most {STRUCTURES_MAX} arrays and objects")
+    colons = raw.count(b":")
+    if colons > COLONS_MAX:
+        raise make_fault(TOO_LARGE, "json_too_complex", f"at most {COLONS_MAX} names, and colons in texts")
     try:
         document: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -115,9 +118,6 @@ def parse(raw: bytes) -> Item | list[Item]:
     if brackets > DEPTH_MAX and not _is_shallow(document, DEPTH_MAX):
         raise make_fault(PARSE_ERROR, "json_too_deep", f"at most {DEPTH_MAX} levels")
     # Each name is followed by a colon: no more colons than names, and none of the names was read over another.
-    colons = raw.count(b":")
-    if colons > COLONS_MAX:
-        raise make_fault(TOO_LARGE, "json_too_complex", f"at most {COLONS_MAX} names, and colons in texts")
     if colons != _count_names(document):
         _check_names(raw)
     if type(document) is not list:

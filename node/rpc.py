@@ -23,14 +23,16 @@ from node.metrics import NodeMetrics
 from node.rpc_dispatch import Dispatcher
 from node.rpc_gate import DEFAULT_GATE, Gate, GateSettings, Visitor, is_loopback_host
 from node.rpc_methods import METHODS, rpc_discover
-from node.rpc_socket import Hub
+from node.rpc_socket import READER_TOO_SLOW, Hub
 from node.service import CommittedBlock, NodeService
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8600
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
-BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all requests at once
+BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all requests and large answers at once
 BODY_SECONDS_MAX: Final = 20  # for a body to arrive
+LARGE_BYTES: Final = 64 * 1024  # an answer below it is off our hands when it is written
+LARGE_SECONDS_MAX: Final = 60  # for a large one to be taken
 REQUESTS_MAX: Final = 2_048  # at once; most of them wait for a block
 SHUTDOWN_SECONDS: Final = 2
 SERVER: Final = "wattprint"  # and not which versions of what it stands on
@@ -141,7 +143,30 @@ class RpcServer:
             response.headers["Server"] = SERVER
         if origin is not None and not response.prepared:
             response.headers.update(self._gate.make_origin_headers(origin))
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LARGE_BYTES:
+            return await self._send_large(request, response, len(response.body))
         return response
+
+    async def _send_large(self, request: web.BaseRequest, response: web.Response, size: int) -> web.Response:
+        """Send an answer whose reader may be slow: it counts until it is taken, and then has waited long enough."""
+        if self._bodies_bytes + size > BODIES_BYTES_MAX:
+            return self._refuse_too_many()
+        self._bodies_bytes += size
+        try:
+            async with asyncio.timeout(LARGE_SECONDS_MAX):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            self.metrics.count_refusal(READER_TOO_SLOW)
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._bodies_bytes -= size
+        return response
+
+    def _refuse_too_many(self) -> web.Response:
+        self.metrics.count_refusal("too_many_requests")
+        return _make_json(encode_error(None, make_fault(OVERLOADED, "too_many_requests")), status=503)
 
     async def _route(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         visitor = self._gate.identify(request.remote, request.headers.get("Authorization"))
@@ -176,8 +201,7 @@ class RpcServer:
             return _answer_too_large()
         expected = BODY_BYTES_MAX if length is None else length
         if self._requests >= REQUESTS_MAX or self._bodies_bytes + expected > BODIES_BYTES_MAX:
-            self.metrics.count_refusal("too_many_requests")
-            return _make_json(encode_error(None, make_fault(OVERLOADED, "too_many_requests")), status=503)
+            return self._refuse_too_many()
         self._requests += 1
         self._bodies_bytes += expected
         try:

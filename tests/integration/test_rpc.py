@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -448,6 +449,29 @@ async def test_a_stopping_node_tells_its_connections(door: Door) -> None:
         assert (message.data, message.extra) == (1001, "node_stops")
         await stopping
     assert door.service.subscribers == []
+
+
+async def test_a_large_answer_that_nobody_takes_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "LARGE_SECONDS_MAX", 0.1)
+    size = len((await door.get("/openrpc.json"))[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port, limit=1_024)
+    writer.write(b"GET /openrpc.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)  # more than the sockets' buffers hold
+    while "reader_too_slow" not in (await door.get("/metrics"))[1]:
+        pass
+    taken = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1_000_000):
+            taken += len(data)
+    assert taken < 200 * size
+    writer.close()
+    assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
+
+
+async def test_large_answers_at_once_have_a_limit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await door.get("/openrpc.json"))[0] == 200
+    monkeypatch.setattr(rpc, "BODIES_BYTES_MAX", 100_000)
+    status, answer = await door.get("/openrpc.json")
+    assert (status, orjson.loads(answer)["error"]["data"]["reason"]) == (503, "too_many_requests")
 
 
 async def test_a_batch_whose_answers_are_too_large_is_refused_from_there_on(
