@@ -136,12 +136,12 @@ class RpcServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         origin = request.headers.get("Origin")
-        if not self._gate.is_origin_allowed(origin, request.headers.get("Host")):
-            return web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
-        response = await self._route(request, request.path)
+        if self._gate.is_origin_allowed(origin, request.headers.get("Host")):
+            response = await self._route(request, request.path)
+        else:
+            response = web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
         if not response.prepared:
             response.headers["Server"] = SERVER
-        if origin is not None and not response.prepared:
             response.headers.update(self._gate.make_origin_headers(origin))
         if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LARGE_BYTES:
             return await self._send_large(request, response, len(response.body))

@@ -5,8 +5,10 @@ What stands here are the words of the interface's specification. A name may be a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 import click
@@ -300,6 +302,13 @@ def iterate_fields(value: Json) -> Iterator[tuple[str, Json]]:
         for name, one in value.items():
             yield name, one
             yield from iterate_fields(one)
+
+
+def test_the_page_about_json_rpc_has_every_method_and_error() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json-rpc.md").read_text()
+    assert set(re.findall("`([a-z._]+)`", page)) >= set(METHODS)
+    for code, message in MESSAGES.items():
+        assert f"| −{-code} | `{message}` |" in page
 
 
 def test_errors_have_their_codes_and_names() -> None:
