@@ -14,7 +14,7 @@ import click
 from ledger.fields import Json
 from node.cli.options import JSON_OPTION, NODE_OPTION, Connected, make_options, take_connected
 from node.cli.output import Row, format_csv, note, show
-from node.cli.values import HEX, TEXT, FieldType
+from node.cli.values import HEX, TEXT, TIME, TIME_FORMS, FieldType
 from node.client import Answer, Client
 from node.methods import Method, Parameter
 from node.rpc_methods import METHODS
@@ -130,7 +130,8 @@ def _make_parameter(parameter: Parameter) -> click.Parameter:
     if parameter.is_required:
         is_plain = kind.name in (TEXT, HEX)
         return click.Argument([parameter.name], type=kind, metavar=parameter.name.upper() if is_plain else None)
-    shown = "" if parameter.default is None else f"  [default: {parameter.default}]"
+    shown = f"  [{TIME_FORMS}]" if kind.name == TIME else ""
+    shown += "" if parameter.default is None else f"  [default: {parameter.default}]"
     return click.Option(
         ["--" + parameter.name.replace("_", "-"), parameter.name], type=kind, help=parameter.summary + shown
     )

@@ -23,6 +23,8 @@ VALUE_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 TEXT: Final = "TEXT"
 HEX: Final = "HEX"
+TIME: Final = "TIME"
+TIME_FORMS: Final = "milliseconds, or 2016-06-06T00:00:00Z"
 
 Schema = dict[str, Json]
 
@@ -31,7 +33,7 @@ class FieldType(click.ParamType[object]):
     """The type of an option that stands for a field, or for one item of a field that repeats."""
 
     def __init__(self, field: str, schema: Schema, codec: Codec | None) -> None:
-        self.name = describe(schema)
+        self.name = describe(schema, field)
         self._field = field
         self._schema = schema
         self._codec = codec  # checks the value at once, so that a mistake names its option
@@ -60,9 +62,13 @@ class FieldType(click.ParamType[object]):
         return self.name
 
 
-def describe(schema: Schema) -> str:
-    """A schema in a word, for help."""
+def describe(schema: Schema, field: str = "") -> str:
+    """A schema in a word, for help; the field's name says when a moment or a key file may stand for the value."""
     kind = schema.get("type")
+    if kind == "integer" and field.endswith("_ms"):
+        return TIME
+    if schema.get("format") == "hex" and field.endswith("key"):
+        return f"{HEX}|KEYFILE"
     if "enum" in schema:
         return "|".join(str(choice) for choice in cast("list[Json]", schema["enum"]))
     if schema.get("format") == "address":
