@@ -102,7 +102,7 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
     """
     hints = get_type_hints(handler, localns={"Json": Json}, include_extras=True)  # Json names itself
     first, *rest = inspect.signature(handler).parameters.values()
-    text = clean_text(inspect.getdoc(handler) or "")
+    text = clean_text(handler.__doc__ or "")
     assert text, handler
     return Method(
         name=name or handler.__name__,
@@ -117,7 +117,7 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
 
 def clean_text(docstring: str) -> str:
     """What a docstring says to people who do not read Python: no exceptions, and code as Markdown has it."""
-    return _RAISES.sub("", docstring).replace("``", "`").strip()
+    return _RAISES.sub("", inspect.cleandoc(docstring)).replace("``", "`").strip()
 
 
 def explain(error: Rejected) -> Fault:

@@ -67,7 +67,7 @@ def describe(schema: Schema, field: str = "") -> str:
     kind = schema.get("type")
     if kind == "integer" and field.endswith("_ms"):
         return TIME
-    if schema.get("format") == "hex" and field.endswith("key"):
+    if schema.get("format") == "hex" and field.endswith(("key", "validator")):
         return f"{HEX}|KEYFILE"
     if "enum" in schema:
         return "|".join(str(choice) for choice in cast("list[Json]", schema["enum"]))
