@@ -19,9 +19,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from node.rpc_gate import is_loopback_host
+from node.rpc_gate import is_loopback_host, shorten_address
 
 CONNECTIONS_MAX: Final = 512
+CONNECTIONS_FAR_MAX: Final = 448  # of other machines, so that this one's operator always gets through
 CONNECTIONS_OF_ADDRESS_MAX: Final = 128  # of another machine; a proxy on this one speaks for many
 KEEP_ALIVE_SECONDS: Final = 75  # more than clients keep an idle connection, so that it is they who let go
 _FULL: Final = (
@@ -66,14 +67,18 @@ class HttpServer(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """As aiohttp's; one connection too many is told so, and ends."""
         super().connection_made(handler, transport)
-        host = str((transport.get_extra_info("peername") or ("",))[0])
+        host = shorten_address(str((transport.get_extra_info("peername") or ("",))[0]))
         self._hosts[handler] = host
         self._counts[host] += 1
-        of_address_max = CONNECTIONS_MAX if is_loopback_host(host) else CONNECTIONS_OF_ADDRESS_MAX
-        if len(self._hosts) > CONNECTIONS_MAX or self._counts[host] > of_address_max:
+        if self._is_one_too_many(host):
             self._count_refusal("too_many_connections")
             transport.write(_FULL)
             asyncio.get_running_loop().call_soon(transport.close)  # once the handler has begun to wait, as it must
+
+    def _is_one_too_many(self, host: str) -> bool:
+        if is_loopback_host(host):
+            return len(self._hosts) > CONNECTIONS_MAX
+        return len(self._hosts) > CONNECTIONS_FAR_MAX or self._counts[host] > CONNECTIONS_OF_ADDRESS_MAX
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """As aiohttp's."""

@@ -256,8 +256,11 @@ async def test_connections_that_say_nothing_have_a_limit_and_give_way(
     assert 'wattprint_refusals_total{reason="too_many_connections"} 1.0' in (await door.get("/metrics"))[1]
 
 
-async def test_connections_of_another_machine_have_a_lower_limit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "CONNECTIONS_OF_ADDRESS_MAX", 1)
+@pytest.mark.parametrize("limit", ["CONNECTIONS_OF_ADDRESS_MAX", "CONNECTIONS_FAR_MAX"])
+async def test_connections_of_other_machines_have_lower_limits(
+    door: Door, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(http_server, limit, 1)
     monkeypatch.setattr(http_server, "is_loopback_host", lambda _host: False)
     first = await asyncio.open_connection("127.0.0.1", door.server.port)
     second = await asyncio.open_connection("127.0.0.1", door.server.port)
