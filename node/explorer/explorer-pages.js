@@ -6,10 +6,15 @@ import {
 } from "/explorer-parts.js";
 
 const BLOCKS_SHOWN = 12;
+const BUSY_SHOWN = 5; // blocks with transactions, when the last have none
+const BUSY_STEP = 50; // blocks looked at in one request
+const BUSY_LOOKED_AT_MAX = 200;
 const TRANSACTIONS_SHOWN = 100;
 const HOURS_SHOWN = 168; // a week
 const NUMBER = "number";
 const blocks = new Map(); // height → answer of chain_block; final blocks never change
+const busy = new Map(); // the same, of blocks with transactions
+let lookedUpTo = 0; // heights up to this one were looked at for those
 let chainId = "";
 
 const makeTitle = (kind, name) => make("h1", {}, make("span", { class: "kind" }, kind), name);
@@ -18,7 +23,11 @@ const findValidator = (status, key) => status.validators.find((one) => one.publi
 // — the chain —
 
 async function fetchBlocks(status) {
-  if (chainId !== status.chain_id) blocks.clear();
+  if (chainId !== status.chain_id) {
+    blocks.clear();
+    busy.clear();
+    lookedUpTo = 0;
+  }
   chainId = status.chain_id;
   const first = Math.max(0, status.height - BLOCKS_SHOWN + 1);
   for (const height of [...blocks.keys()]) if (height < first || height > status.height) blocks.delete(height);
@@ -29,8 +38,23 @@ async function fetchBlocks(status) {
   return [...blocks.values()].sort((a, b) => b.height - a.height);
 }
 
-export async function overview(status) {
-  const found = await fetchBlocks(status);
+// A quiet chain still makes blocks: the last with transactions, as far back as is worth looking.
+async function fetchBusyBlocks(status, last) {
+  for (const block of last) if (block.tx_ids.length) busy.set(block.height, block);
+  const least = Math.max(lookedUpTo, status.height - BUSY_LOOKED_AT_MAX, 0);
+  for (let top = status.height - last.length; top > least && busy.size < BUSY_SHOWN; top -= BUSY_STEP) {
+    const heights = Array.from({ length: Math.min(BUSY_STEP, top - least) }, (_, place) => top - place);
+    const answers = await callAll(heights.map((height) => ["chain_block", { height }]));
+    for (const answer of answers) if (!(answer instanceof Refusal) && answer.tx_ids.length) busy.set(answer.height, answer);
+  }
+  lookedUpTo = status.height;
+  const found = [...busy.values()].sort((a, b) => b.height - a.height).slice(0, BUSY_SHOWN);
+  busy.clear();
+  for (const block of found) busy.set(block.height, block);
+  return found;
+}
+
+function makeBlockTable(title, status, found) {
   const rows = found.map((block) => [
     makeLink("block", block.height, formatCount(block.height)),
     makeTime(block.header.time_ms),
@@ -38,7 +62,13 @@ export async function overview(status) {
     block.height ? findValidator(status, block.header.proposer) : "genesis",
     make("span", { class: "id", title: block.block_id }, shorten(block.block_id)),
   ]);
-  const heads = [["Height"], ["Time"], ["Transactions", NUMBER], ["Proposer"], ["Block id"]];
+  return makeTable(title, [["Height"], ["Time"], ["Transactions", NUMBER], ["Proposer"], ["Block id"]], rows);
+}
+
+export async function overview(status) {
+  const found = await fetchBlocks(status);
+  const withTransactions = await fetchBusyBlocks(status, found);
+  const title = "Last blocks with transactions";
   return {
     title: "Blocks",
     isLive: true,
@@ -49,7 +79,10 @@ export async function overview(status) {
         make("a", { href: "#/participants" }, "a participant"), " to see where its energy came from."),
       makeFigures(["Height", formatCount(status.height)], ["Validators", formatCount(status.validators.length)],
         ["Peers of this node", formatCount(status.peers.length)], ["Pending", formatCount(status.mempool_transactions)]),
-      makeCard("Last blocks", makeTable("Last blocks", heads, rows)),
+      makeCard("Last blocks", makeBlockTable("Last blocks", status, found)),
+      withTransactions.length && !found.some((block) => block.tx_ids.length)
+        ? makeCard(title, makeBlockTable(title, status, withTransactions))
+        : null,
     ],
   };
 }
