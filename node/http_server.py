@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from node.rpc_gate import is_loopback_host, shorten_address
+from node.rpc_gate import is_loopback_host
 
 CONNECTIONS_MAX: Final = 512
 CONNECTIONS_FAR_MAX: Final = 448  # of other machines, so that this one's operator always gets through
@@ -31,7 +31,10 @@ _FULL: Final = (
 
 
 class HttpServer(web.Server):
-    """A server without an application: no router, no middlewares, no signals on the way of a transaction."""
+    """A server without an application: no router, no middlewares, no signals on the way of a transaction.
+
+    ``name_client`` gives the part of an address that tells clients apart.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class HttpServer(web.Server):
         *,
         body_bytes_max: int,
         count_refusal: Callable[[str], None],
+        name_client: Callable[[str], str],
     ) -> None:
         loop = asyncio.get_running_loop()
 
@@ -61,13 +65,14 @@ class HttpServer(web.Server):
             auto_decompress=False,
         )
         self._count_refusal = count_refusal
+        self._name_client = name_client
         self._hosts: dict[RequestHandler, str] = {}
         self._counts: Counter[str] = Counter()
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """As aiohttp's; one connection too many is told so, and ends."""
         super().connection_made(handler, transport)
-        host = shorten_address(str((transport.get_extra_info("peername") or ("",))[0]))
+        host = self._name_client(str((transport.get_extra_info("peername") or ("",))[0]))
         self._hosts[handler] = host
         self._counts[host] += 1
         if self._is_one_too_many(host):

@@ -100,7 +100,12 @@ class RpcServer:
         """Listen. Raises ``OSError`` when the address cannot be bound."""
         loop = asyncio.get_running_loop()
 
-        server = HttpServer(self._serve, body_bytes_max=BODY_BYTES_MAX, count_refusal=self.metrics.count_refusal)
+        server = HttpServer(
+            self._serve,
+            body_bytes_max=BODY_BYTES_MAX,
+            count_refusal=self.metrics.count_refusal,
+            name_client=lambda address: self._gate.identify(address, None).address,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         self._warn_of_strangers()

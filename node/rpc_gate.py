@@ -64,13 +64,11 @@ class Gate:
     def identify(self, address: str | None, authorization: str | None) -> Visitor:
         """The visitor at an address with an ``Authorization`` header."""
         if not self._settings.token_hashes or authorization is None:
-            return Visitor(shorten_address(address or ""), has_token=False)
+            return Visitor(_shorten(address or ""), has_token=False)
         scheme, _, token = authorization.partition(" ")
         # A look-up by hash: how long it takes tells nothing about a token.
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
-        return Visitor(
-            shorten_address(address or ""), scheme.lower() == BEARER and digest in self._settings.token_hashes
-        )
+        return Visitor(_shorten(address or ""), scheme.lower() == BEARER and digest in self._settings.token_hashes)
 
     def is_within_rate(self, visitor: Visitor, now_ms: int, requests: int = 1) -> bool:
         """Whether so many more requests are within the rate of an address; if so, they are counted."""
@@ -146,7 +144,7 @@ def _is_loopback(address: str) -> bool:
 
 
 @lru_cache(ADDRESSES_MAX)
-def shorten_address(address: str) -> str:
+def _shorten(address: str) -> str:
     """The part of an address that tells clients apart; an IPv4 address in its IPv6 form becomes itself."""
     try:
         parsed = ip_address(address)

@@ -18,11 +18,10 @@ import pytest
 import pytest_asyncio
 
 from ledger.primitives import format_address
-from node import http_server, rpc, rpc_dispatch, rpc_socket
+from node import http_server, rpc, rpc_dispatch, rpc_methods, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
-from node.rpc_methods import METHODS
 from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
 
 ISSUE = sign_fake(make_issue("p1"), UTILITY)
@@ -347,7 +346,7 @@ async def test_the_explorer_asks_only_what_a_node_answers(door: Door) -> None:
         re.findall(r'(?:call\(|\[|, )"([a-z]+_(?:get|list|balance|source|holder|lot|audit|block|status))"', pages)
     )
     assert len(asked) > 15
-    assert asked <= set(METHODS)
+    assert asked <= set(rpc_methods.METHODS)
 
 
 async def ask_socket(ws: aiohttp.ClientWebSocketResponse, method: str, params: Any, request_id: int = 1) -> Any:
