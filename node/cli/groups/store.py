@@ -16,7 +16,7 @@ import click
 
 from ledger.errors import Malformed
 from ledger.fields import Json
-from node.cli.options import FILE, JSON_OPTION, Common, add_options, with_common
+from node.cli.options import FILE, JSON_OPTION, Common, add_options
 from node.cli.output import show, show_rows
 from node.cli.stores import STORE_OPTION, open_store, show_count, show_progress
 from node.documents.car import encode_block, encode_header, read_car
@@ -58,13 +58,13 @@ def command() -> None:
 
 @command.command(name="cid")
 @click.argument("file", type=FILE)
-@with_common
-def show_cid(common: Common, file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def show_cid(file: Path, *, as_json: bool) -> None:
     """The CID that IPFS gives FILE as it is. Nothing is stored.
 
     A document is encrypted before it is stored, under a new key each time: its CID is never that of the plain file.
     """
-    size = file.stat().st_size
+    common, size = Common(as_json), file.stat().st_size
     cid: Cid | None = None
     with show_progress(common) as report, file.open("rb") as stream:
         source = ProgressReader(stream, lambda done: report("hashing", done, size))
