@@ -417,9 +417,9 @@ class Runtime:
         """A transaction that waits for a block."""
         return self._core.mempool.find(tx_id)
 
-    def list_pending(self, limit: int) -> list[Transaction]:
-        """The first of those that wait."""
-        return self._core.mempool.list_transactions()[:limit]
+    def list_pending(self, limit: int, *, after: int = 0) -> list[tuple[int, Transaction]]:
+        """The first of those that wait, past a number of arrival."""
+        return self._core.mempool.list_page(limit, after=after)
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was admitted here is neither pending nor committed."""
