@@ -60,6 +60,7 @@ from node.inputs import (
 from node.journal import Journal
 from node.logs import Log
 from node.mempool import Overloaded
+from node.metrics import CLOCK_SKEW
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits
@@ -389,7 +390,9 @@ class Runtime:
     def _count_peers(self) -> dict[str, int]:
         refused = {f"peers_refused_{reason}": count for reason, count in self._network.refusals.items()}
         banned = sum(one.is_banned for one in self._network.standings())
-        return {**refused, "peers_banned": banned, "copies_left_out": self._core.intake.left_out}
+        skew_ms = self._core.clock_skew_ms
+        gauges = {} if skew_ms is None else {CLOCK_SKEW: skew_ms}
+        return {**refused, "peers_banned": banned, "copies_left_out": self._core.intake.left_out, **gauges}
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""
