@@ -70,10 +70,8 @@ async def test_a_validator_that_hears_and_is_not_heard_holds_nobody_up(links: Li
             await network.transfer(10, at=3, timeout_ms=100)
         done = [await network.transfer(cents, at=cents % 3) for cents in range(1, 4)]
         await network.wait(done[-1].tx_id, 0, 1, 2)
-        assert {answer["status"] for answer in await network.tell_of(str(unheard.value.tx_id))} == {
-            "unknown",
-            "pending",
-        }
+        told = await network.tell_of(str(unheard.value.tx_id))
+        assert {answer["status"] for answer in told} == {"unknown", "pending"}
         await links.heal()
         await network.check_one_chain(str(unheard.value.tx_id))
         assert await network.get_balances(network.consumer) == {1_000 - 6 - 10}
