@@ -29,6 +29,7 @@ PAUSE_S: Final = 0.05  # after a node had no word for us; another is asked
 class Word:
     """A node said that a transaction is committed: at this height, so long after it was signed, at this time."""
 
+    node: int
     tx_id: str
     height: int
     latency_ms: int
@@ -44,11 +45,16 @@ class Load:
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
     is_over: bool = False
 
-    def note(self, done: Submitted, latency_ms: int) -> None:
+    def note(self, node: int, done: Submitted, latency_ms: int) -> None:
         """A word was given."""
         assert done.height is not None
-        self.words.append(Word(done.tx_id, done.height, latency_ms, time.monotonic()))
+        self.words.append(Word(node, done.tx_id, done.height, latency_ms, time.monotonic()))
         self._heard.set()
+
+    def take_words(self) -> list[Word]:
+        """The words given since this was asked last."""
+        taken, self.words = self.words, []
+        return taken
 
     async def wait_for_words(self, count: int, *, timeout_ms: int) -> None:
         """Until so many more were given."""
@@ -89,14 +95,13 @@ async def _pay(load: Load, clients: list[Client], turn: int, payer: SigningKey, 
             load.failures[error.reason if isinstance(error, RpcError) else "no answer"] += 1
             await asyncio.sleep(PAUSE_S)
         else:
-            load.note(done, int(1000 * (time.monotonic() - began)))
+            load.note(turn % len(clients), done, int(1000 * (time.monotonic() - began)))
 
 
-async def find_lost(words: list[Word], clients: list[Client]) -> list[str]:
+async def find_lost(words: list[Word], network: Network) -> list[str]:
     """Those of which some node does not say the same. Every node is past their heights."""
     lost = []
     for word in words:
-        answers = await asyncio.gather(*(client.tx_get(word.tx_id) for client in clients), return_exceptions=True)
-        if any(isinstance(one, BaseException) or one.get("height") != word.height for one in answers):
+        if {answer.get("height") for answer in await network.tell_of(word.tx_id)} != {word.height}:
             lost.append(word.tx_id)
     return lost

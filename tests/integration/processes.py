@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -53,7 +55,7 @@ class Network:
 
     async def tell_of(self, tx_id: str) -> list[Answer]:
         """What each node says of a transaction now; ``unknown`` where it never came."""
-        return [await self._tell_of(client, tx_id) for client in self.clients]
+        return list(await asyncio.gather(*(self._tell_of(client, tx_id) for client in self.clients)))
 
     async def _tell_of(self, client: Client, tx_id: str) -> Answer:
         try:
@@ -87,10 +89,14 @@ class Network:
 
 @asynccontextmanager
 async def running_network(
-    directory: Path, *, validators: int = 4, prepare: Callable[[Testnet], None] = lambda _net: None
+    directory: Path,
+    *,
+    validators: int = 4,
+    block_ms: int = BLOCK_MS,
+    prepare: Callable[[Testnet], None] = lambda _net: None,
 ) -> AsyncIterator[Network]:
     """A network that runs; its processes are gone afterwards, orderly or by force. ``prepare`` may change its homes."""
-    net = Testnet.create(directory, validators=validators, block_ms=BLOCK_MS, base_port=0)
+    net = Testnet.create(directory, validators=validators, block_ms=block_ms, base_port=0)
     prepare(net)
     try:
         await net.start(timeout_ms=TIMEOUT_MS)
@@ -99,3 +105,11 @@ async def running_network(
             yield Network(net, clients)
     finally:
         await net.stop()
+
+
+async def end_orderly(net: Testnet, index: int) -> None:
+    """Tell a node to stop, and wait until it has."""
+    pid = net.find_pid(index)
+    assert pid is not None, f"node{index} does not run"
+    os.kill(pid, signal.SIGTERM)
+    await asyncio.to_thread(os.waitpid, pid, 0)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from contracts_native.governance import Propose, Vote
 from node.client_errors import Refused
-from node.testnet import LOG_NAME, Launch, Testnet
+from node.testnet import LOG_NAME, Launch
 from tests.integration.load import Load, find_lost, under_load
 from tests.integration.next_release import PROTOCOL_VERSION, RELEASE, make_release
 from tests.integration.next_release.notices import PostNotice
-from tests.integration.processes import TIMEOUT_MS, Network, running_network
+from tests.integration.processes import TIMEOUT_MS, Network, end_orderly, running_network
 from tests.integration.test_governance import load_keys
 
 PAID_IN_CENTS = 1_000_000
 WORDS_WHILE_AWAY = 8  # more than the clients had on their way
 BLOCKS_TO_VOTE = 40  # an upgraded network has time for two votes
-
-
-async def end_orderly(net: Testnet, index: int) -> None:
-    """Tell a node to stop, and wait until it has."""
-    pid = net.find_pid(index)
-    assert pid is not None
-    os.kill(pid, signal.SIGTERM)
-    await asyncio.to_thread(os.waitpid, pid, 0)
 
 
 async def take_away_and_bring_back(network: Network, load: Load, index: int) -> None:
@@ -46,7 +37,7 @@ async def test_a_rolling_restart_under_load_loses_no_word_and_stops_nobody(tmp_p
             for index in range(4):
                 await take_away_and_bring_back(network, load, index)
         await network.check_one_chain((await network.transfer(1)).tx_id)
-        assert await find_lost(load.words, network.clients) == []
+        assert await find_lost(load.words, network) == []
         assert len(await network.get_balances(network.consumer)) == 1
 
 
@@ -93,5 +84,5 @@ async def test_a_rolling_upgrade_and_the_one_who_missed_it(tmp_path: Path) -> No
             await net.restart(3, timeout_ms=TIMEOUT_MS)
         await network.check_one_chain(notice)
         await network.check_one_chain((await network.transfer(1, at=3)).tx_id, first=first)
-        assert await find_lost(load.words, network.clients) == []
+        assert await find_lost(load.words, network) == []
         assert (await network.clients[3].chain_status())["is_validator"] is True
