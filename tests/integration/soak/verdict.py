@@ -16,6 +16,7 @@ from tests.integration.soak.samples import Sample
 WARM_UP_S: Final = 20  # of a process, until its connections are made and its code is loaded
 SOCKETS_GROWTH_MAX: Final = 12  # clients that come and go keep a few open
 FILES_GROWTH_MAX: Final = 40  # the database opens its tables as they grow in number, up to its own limit
+LAST_SAMPLES: Final = 4  # the very last is taken when the clients have gone
 SILENCE_S_MAX: Final = 60  # without any word, while at most one validator is at fault
 
 
@@ -37,7 +38,7 @@ def compute_growth(samples: Sequence[Sample], name: str) -> dict[int, int]:
         warm = [sample for sample in last if sample.at_s >= last[0].at_s + WARM_UP_S]
         figures = [value for sample in warm if (value := getattr(sample, name)) is not None]
         if figures:
-            grown[node] = figures[-1] - figures[0]
+            grown[node] = max(figures[-LAST_SAMPLES:]) - figures[0]
     return grown
 
 
