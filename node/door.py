@@ -71,8 +71,11 @@ class Door:
             tx = decode_transaction(raw, self._chain.table)
             tx_id = tx.tx_id
             check_not_used(self._chain.reader, tx_id, set())
-            if tx_id in self._mempool or tx.valid_until <= height:
-                return False
+            # Neither costs a look-up like a copy of the same bytes; unrefused, they could be sent for ever.
+            if tx_id in self._mempool:
+                raise NotAdmitted("transaction_already_pending", tx_id.hex())
+            if tx.valid_until <= height:
+                raise NotAdmitted("transaction_expired", f"valid until {tx.valid_until}, {height} is past")
             self._mempool.check_share(tx)
             if not is_trusted:
                 self._check_standing(tx, now_ms)

@@ -8,7 +8,7 @@ from tests.integration.flood import FACTOR_MAX, get_p95, measure_flood
 
 QUIET_SECONDS = 2
 FLOOD_SECONDS = 5
-MEMORY_GROWTH_BYTES_MAX = 160 * 2**20  # of a node: queues and buffers of eleven flooders, all of them bounded
+MEMORY_GROWTH_BYTES_MAX = 160 * 2**20  # of a node: queues and buffers of twelve flooders, all of them bounded
 
 
 async def test_a_flood_of_every_message_type_does_not_stop_finality_nor_eat_memory(tmp_path: Path) -> None:
