@@ -24,7 +24,7 @@ from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
-from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TokenBuckets
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TimeBudget, TokenBuckets
 from p2p.connection import Connection, PeerInfo, WebSocket
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
@@ -79,7 +79,9 @@ class Network:
     """All connections of one node.
 
     ``clock_ms`` should be monotonic. ``list_allowed`` is asked at every handshake, so the set may change;
-    ``recheck_allowed`` applies a change to those already connected. ``random`` only spreads redials.
+    ``recheck_allowed`` applies a change to those already connected. Who is not of ``list_validators`` shares one
+    validator's share of our time with all others who are not, so that finality does not wait for guests, however many.
+    ``random`` only spreads redials.
     """
 
     def __init__(
@@ -97,11 +99,14 @@ class Network:
         make_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES),
         limits: PeerLimits = DEFAULT_LIMITS,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
+        list_validators: Callable[[], Collection[PublicKey]] | None = None,
     ) -> None:
         self._local = local
         self._limits = limits
         self._listen_host, self._listen_port = listen_host, listen_port
         self._list_allowed = list_allowed
+        self._list_validators = list_validators
+        self._guests_time = TimeBudget(limits.time_share_percent, clock_ms())
         self._tls = PeerTls(local)
         self._handler = handler
         self._get_height = get_height
@@ -198,6 +203,8 @@ class Network:
         allowed = self._list_allowed()
         for key in [key for key in self._peers if key not in allowed]:
             self.disconnect(key, "stranger")
+        for key, connection in self._peers.items():
+            connection.shared_time = self._find_shared_time(key)
 
     def peers(self) -> list[PeerInfo]:
         """The connected peers, by key."""
@@ -250,6 +257,7 @@ class Network:
             existing.refuse("duplicate_connection")
         self._peers[key] = connection
         connection.is_proven = True
+        connection.shared_time = self._find_shared_time(key)
         self._book.note_connected(key, self._clock_ms())
         _logger.info("peer up: %s", connection.name)
         self._handler.on_peer_up(key, height)
@@ -263,6 +271,10 @@ class Network:
         self._wake_dialler.set()
         _logger.info("peer down: %s %s", connection.name, reason)
         self._handler.on_peer_down(key, reason)
+
+    def _find_shared_time(self, key: PublicKey) -> TimeBudget | None:
+        is_guest = self._list_validators is not None and key not in self._list_validators()
+        return self._guests_time if is_guest else None
 
     def _find_refusal(self, key: PublicKey) -> str | None:
         if key not in self._list_allowed():

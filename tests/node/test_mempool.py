@@ -224,6 +224,27 @@ def test_expired_ones_and_other_bytes_of_a_pending_one_are_worthless_too() -> No
     assert len(way.mempool) == 1
 
 
+def test_what_is_remembered_of_a_refusal_keeps_nothing_of_where_it_was_raised() -> None:
+    way = Way()
+    worthless, pending = sign_fake(make_transfer(5), ALICE).raw, sign_fake(make_issue("p"), UTILITY).raw
+    for _ in range(3):  # the later ones are answered from memory
+        assert way.send(worthless) is None
+    refusal = way.mempool.refusals.find(worthless, height=0, is_from_door=False)
+    assert refusal is not None
+    assert refusal.error.__traceback__ is None
+    assert way.send(pending) is None
+    tx_id = decode(pending).tx_id
+    with pytest.raises(RuleViolated) as raised:
+        raise RuleViolated("block_full")
+    way.mempool.drop(tx_id, raised.value, height=0)
+    for _ in range(2):
+        dropped = way.mempool.find_dropped(tx_id)
+        assert dropped is not None
+        assert (str(dropped), dropped.__traceback__) == ("block_full", None)
+        with pytest.raises(RuleViolated):
+            raise dropped
+
+
 def test_no_more_worthless_ones_are_looked_at_than_the_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:
     way, looked_at = Way(), 0
     admit = Door.admit_copy
