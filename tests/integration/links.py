@@ -116,6 +116,30 @@ class Way:
             await writer.drain()
 
 
+@asynccontextmanager
+async def ending(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """A side of a connection, which ends as the block does: in order, or at once."""
+    try:
+        yield
+    except BaseException:
+        writer.transport.abort()
+        raise
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def carry_both(near: Streams, far: Streams, *, there: Way, back: Way) -> None:
+    """Move bytes between two connections until both have ended. Raises ``ConnectionError`` when one breaks."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(there.carry(near[0], far[1]))
+            tasks.create_task(back.carry(far[0], near[1]))
+    except* OSError as broken:
+        raise ConnectionError("one of the two broke") from broken
+
+
 class ProxyLinks:
     """A listener for each ordered pair of nodes; ``async with`` it around the network that it is wired to."""
 
@@ -175,43 +199,28 @@ class ProxyLinks:
 
     def _make_greeter(self, dialler: int, listener: int) -> Greeter:
         def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._join(dialler, listener, reader, writer))
+            task = asyncio.create_task(self._join(dialler, listener, (reader, writer)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
         return greet
 
-    async def _join(
-        self, dialler: int, listener: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _join(self, dialler: int, listener: int, near: Streams) -> None:
         pair = frozenset((dialler, listener))
+        there, back = self._ways[dialler, listener], self._ways[listener, dialler]
         with contextlib.suppress(OSError):
-            async with self._ending(writer, pair):
+            async with self._ending(near[1], pair):
                 if pair in self._severed:
                     raise ConnectionAbortedError("severed")
-                far_reader, far_writer = await asyncio.open_connection(HOST, self._targets[listener])
-                async with self._ending(far_writer, pair):
-                    await self._carry_both(dialler, listener, (reader, writer), (far_reader, far_writer))
-
-    async def _carry_both(self, here: int, there: int, near: Streams, far: Streams) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._ways[here, there].carry(near[0], far[1]))
-                tasks.create_task(self._ways[there, here].carry(far[0], near[1]))
-        except* OSError as broken:
-            raise ConnectionError(f"between {here} and {there}") from broken
+                far = await asyncio.open_connection(HOST, self._targets[listener])
+                async with self._ending(far[1], pair):
+                    await carry_both(near, far, there=there, back=back)
 
     @asynccontextmanager
     async def _ending(self, writer: asyncio.StreamWriter, pair: frozenset[int]) -> AsyncIterator[None]:
-        """A side of a connection, which ends as the other does: in order, or at once."""
         self._streams[writer] = pair
         try:
-            yield
-        except BaseException:
-            writer.transport.abort()
-            raise
+            async with ending(writer):
+                yield
         finally:
             del self._streams[writer]
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()

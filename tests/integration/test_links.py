@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from node.client_errors import NotYetCommitted
 from tests.integration.links import Links, ProxyLinks, linked_network, part
+from tests.integration.namespaces import NamespaceLinks, NamespacesMissing
 
 HALT_MS = 4_000  # longer than a round, its timeouts included
 
 
-@pytest.fixture(params=["proxy"])
+@pytest.fixture(params=["proxy", "namespaces"])
 async def links(request: pytest.FixtureRequest) -> AsyncIterator[Links]:
-    assert request.param == "proxy"
-    async with ProxyLinks() as proxy:
-        yield proxy
+    """Through a proxy on every machine; through the kernel as well where that is allowed."""
+    async with AsyncExitStack() as stack:
+        try:
+            made = ProxyLinks() if request.param == "proxy" else NamespaceLinks()
+            yield await stack.enter_async_context(made)
+        except NamespacesMissing as error:
+            pytest.skip(str(error))
 
 
 async def test_over_slow_and_lossy_links_everything_is_decided_once(links: Links, tmp_path: Path) -> None:
