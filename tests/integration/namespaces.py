@@ -13,6 +13,7 @@ import ctypes
 import os
 import shutil
 import socket
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ SWITCH: Final = "switch"
 CLONE_NEWNET: Final = 0x40000000
 NOBODY: Final = "02:00:00:00:00:fe"  # a locally administered address of Ethernet
 NETEM: Final = ("netem", "delay", "30ms", "10ms", "loss", "3%")
-SHORT_QUEUE: Final = ("tbf", "rate", "2mbit", "burst", "5kb", "limit", "10kb")
+SHORT_QUEUE: Final = ("tbf", "rate", "400kbit", "burst", "1600", "limit", "3200")
 
 
 class NamespacesMissing(Exception):
@@ -127,8 +128,8 @@ class NamespaceLinks:
             await run("ip", "netns", "del", name)
         self._made.clear()
 
-    def _start(self, work: asyncio._CoroutineLike[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
