@@ -314,10 +314,9 @@ class Testnet:
 
     def _check_ports(self, index: int) -> None:
         """A taken port is told before the node starts, with its number, rather than by the node's log."""
-        if index in self.launches and self.launches[index].through:
-            return  # there the ports may be others
+        is_elsewhere = bool(self.launches.get(index, Launch()).through)  # where other ports may be free
         for port in (self._rpc_ports[index], self._p2p_ports[index]):
-            if not is_port_free(port):
+            if not is_elsewhere and not is_port_free(port):
                 raise TestnetError("port_taken", f"{port}, which node{index} needs; choose another --base-port")
 
     def _spawn(self, index: int) -> int:
@@ -329,8 +328,7 @@ class Testnet:
             log = os.open(home / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
                 pid = os.posix_spawnp(
-                    command[0],
-                    command,
+                    *(command[0], command),
                     make_environment() | {"PYTHONPATH": os.pathsep.join(paths)},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
