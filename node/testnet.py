@@ -328,7 +328,8 @@ class Testnet:
             log = os.open(home / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
                 pid = os.posix_spawnp(
-                    *(command[0], command),
+                    command[0],
+                    command,
                     make_environment() | {"PYTHONPATH": os.pathsep.join(paths)},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
