@@ -1,7 +1,7 @@
 """How long finality takes in quiet and under a flood: the measurement of ``test_flood.py``, and by hand for longer.
 
 Run as ``python -m tests.integration.flood --seconds 60``: four validators on loopback, quiet first, then as long under
-a dozen permitted peers of each node that send one type of message each at full speed. Exits 1 when it is past the bound.
+a dozen permitted peers of each node that send one type of message each at full speed. Exits 1 when past the bound.
 """
 
 from __future__ import annotations
