@@ -112,4 +112,10 @@ async def end_orderly(net: Testnet, index: int) -> None:
     pid = net.find_pid(index)
     assert pid is not None, f"node{index} does not run"
     os.kill(pid, signal.SIGTERM)
-    await asyncio.to_thread(os.waitpid, pid, 0)
+    await wait_ended(pid)
+
+
+async def wait_ended(pid: int) -> None:
+    """Until a node that we started has ended, by itself or because it was told to."""
+    async with asyncio.timeout(TIMEOUT_MS / 1000):
+        await asyncio.to_thread(os.waitpid, pid, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from node.testnet import LOG_NAME, Launch
 from tests.integration.load import Load, find_lost, under_load
 from tests.integration.next_release import PROTOCOL_VERSION, RELEASE, make_release
 from tests.integration.next_release.notices import PostNotice
-from tests.integration.processes import TIMEOUT_MS, Network, end_orderly, running_network
+from tests.integration.processes import TIMEOUT_MS, Network, end_orderly, running_network, wait_ended
 from tests.integration.test_governance import load_keys
 
 PAID_IN_CENTS = 1_000_000
@@ -77,7 +76,7 @@ async def test_a_rolling_upgrade_and_the_one_who_missed_it(tmp_path: Path) -> No
             late = net.find_pid(3)
             assert late is not None
             first = await activate(network, PROTOCOL_VERSION)
-            await asyncio.to_thread(os.waitpid, late, 0)  # the clients' blocks bring the height on
+            await wait_ended(late)  # the clients' blocks bring the height on
             assert "protocol_version_not_supported" in (net.get_home(3) / LOG_NAME).read_text()
             notice = await post_notice(network, at=1)
             net.launches[3] = Launch(release=release)
