@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -53,6 +54,8 @@ SOCKETS_BURST: Final = 100
 ADDRESSES_MAX: Final = 4_096  # whose rate is remembered
 ACCEPT_PAUSE_SECONDS: Final = 1  # after the system had no socket to give
 CLOSE_SECONDS: Final = 1  # for the other side to confirm the end of TLS
+# An ended connection is left by aiohttp and ssl as a cycle, with up to 200 KB of what it had sent.
+COLLECT_AFTER_CONNECTIONS: Final = 64
 HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
 
 _logger = logging.getLogger(__name__)
@@ -119,6 +122,7 @@ class Network:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_dialler = asyncio.Event()
         self._is_stopping = False
+        self._ended = 0  # connections, since the start
         self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
         app = web.Application()
         app.router.add_get(PATH, self._serve)
@@ -317,6 +321,9 @@ class Network:
                 self._remove_peer(connection, connection.reason)
             self._connections.discard(connection)
             connection.ended.set_result(None)
+            self._ended += 1
+            if self._ended % COLLECT_AFTER_CONNECTIONS == 0:
+                gc.collect()
 
     async def _accept_forever(self, listener: socket.socket) -> None:
         server = self._runner.server

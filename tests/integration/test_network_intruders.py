@@ -183,6 +183,24 @@ async def test_a_peer_that_uses_more_than_its_share_waits_and_the_others_go_on()
         assert network.refusals == {}
 
 
+async def test_what_ended_connections_leave_is_collected_after_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, collected = Recorder(), asyncio.Event()
+    monkeypatch.setattr("p2p.network.COLLECT_AFTER_CONNECTIONS", 3)
+    monkeypatch.setattr("p2p.network.gc.collect", collected.set)
+    network = make_network(NODES[0], handler)
+    async with running(network):
+        for ended in range(3):
+            assert not collected.is_set()
+            async with raw_peer(network, NODES[1]) as raw:
+                await raw.shake_hands()
+            await handler.wait_until(partial(has_lost, handler, ended + 1))
+        await asyncio.wait_for(collected.wait(), WAIT_SECONDS)
+
+
+def has_lost(handler: Recorder, count: int) -> bool:
+    return len(handler.downs) == count
+
+
 async def test_guests_share_one_part_of_our_time_and_a_validator_has_its_own() -> None:
     handler, allowed = Recorder(), [*KEYS, STRANGER.public_key]
     network = make_network(NODES[0], handler, allowed=allowed, validators=KEYS[:2], clock_ms=lambda: 0)
