@@ -8,7 +8,7 @@ WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim soak testnet docs ipfs spec clean
+.PHONY: help demo test check bench sim testnet docs ipfs spec clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,11 +32,12 @@ bench: $(VENV)/run.stamp ## measure transfers and meter intervals a second, and 
 sim: $(VENV)/dev.stamp ## search for a seed that breaks consensus, for as long as ARGS says
 	$(BIN)/python -m tests.simulator $(ARGS)
 
-soak: $(VENV)/dev.stamp ## run a test network under load and faults for as long as ARGS="--minutes 60" says, with a picture
-	$(BIN)/python -m tests.integration.soak $(ARGS)
-
 testnet: $(VENV)/run.stamp ## start four validators on this machine and stay in front; Ctrl-C stops them
 	$(BIN)/wattprint testnet start $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## run a test network under load and faults for as long as ARGS="--minutes 60" says, with a picture
+	$(BIN)/python -m tests.integration.soak $(ARGS)
 
 docs: $(VENV)/dev.stamp ## check that every link and file the documents name is there
 	$(BIN)/python -m pytest tests/test_docs.py
