@@ -119,7 +119,8 @@ class Mempool:
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was pending here left without being committed."""
-        return self._dropped.get(tx_id)
+        error = self._dropped.get(tx_id)
+        return None if error is None else error.restate()
 
     def list_transactions(self) -> list[Transaction]:
         """Every pending transaction, in order of arrival."""
@@ -149,7 +150,7 @@ class Mempool:
         if pending is not None:
             self.refusals.note(pending.transaction.raw, error, tx_id, height=height)
         self.remove((tx_id,))
-        self._dropped[tx_id] = error
+        self._dropped[tx_id] = error.restate()
         while len(self._dropped) > DROPPED_REMEMBERED_MAX:
             self._dropped.popitem(last=False)
 
