@@ -6,18 +6,20 @@ The suite must catch every one (`test_mutants.py`); one that survives shows a ho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 from unittest.mock import patch
 
+from consensus import journal
 from consensus import round as rules
 from consensus.effects import Effect, Persist
 from consensus.height import HeightRun
-from consensus.journal import JournalState
+from consensus.journal import BodyFrame, JournalState, StateFrame
 from consensus.messages import (
     Amnesia,
+    ChainContext,
     DuplicateVote,
     PolkaCertificate,
     Proposal,
@@ -30,25 +32,31 @@ from consensus.messages import (
 from consensus.parameters import ConsensusParameters
 from consensus.recorder import Recorder
 from consensus.round import CastPrevote, Commit, HeightState, KnownProposal, LockAndPrecommit, Transition
+from consensus.signer import Signer, SignFunction
 from consensus.validators import ValidatorSet
 from consensus.votes import Value, VoteBook
-from ledger.primitives import Hash
+from ledger.primitives import Hash, Height, PublicKey
 
 _LIVENESS: Final = frozenset({"all decide", "laggards catch up", "recovery after crashes"})
 _resume = HeightRun._resume
 _finish = HeightRun.finish
+_apply_frame = journal._apply
 _is_timely = rules.is_timely
 _answer_reproposal = rules._answer_reproposal
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A deliberate bug. ``budget``: how many scenarios may be needed to catch it; ``promises``: which may break."""
+    """A deliberate bug. ``budget``: how many scenarios may be needed to catch it; ``promises``: which may break.
+
+    With ``family`` they are scenarios of that family, else those that the suite plays, in its order.
+    """
 
     name: str
     apply: Callable[[], AbstractContextManager[object]]
     budget: int
     promises: frozenset[str]
+    family: str | None = None
 
 
 def _swap(*changes: tuple[str, object]) -> Callable[[], AbstractContextManager[object]]:
@@ -173,6 +181,27 @@ def _is_signed_by_anybody(*_: object) -> bool:
     return True
 
 
+def _apply_every_body(state: JournalState, frame: StateFrame, bodies: Iterable[BodyFrame]) -> JournalState:
+    return replace(_apply_frame(state, frame, ()), blocks=(*state.blocks, *bodies))
+
+
+def _sign_anew(
+    context: ChainContext, height: Height, own_key: PublicKey, sign: SignFunction, _recorded: object
+) -> Signer:
+    return Signer(context, height, own_key, sign, ())
+
+
+def _find_end_without_sums(data: bytes, start: int) -> int | None:
+    """A record is whole if its length fits into the file."""
+    head = data[start : start + 4]
+    end = start + 13 + int.from_bytes(head, "big") + 1
+    return end if len(head) == 4 and end <= len(data) else None
+
+
+def _is_never_torn(_data: bytes, _start: int, *, name: str) -> bool:
+    return not name
+
+
 # The list of the design, in its order; then what else a reader of the paper gets wrong.
 MUTANTS: Final = (
     Mutant(
@@ -273,5 +302,33 @@ MUTANTS: Final = (
         _swap(("consensus.admission.Admission.is_signed", _is_signed_by_anybody)),
         budget=160,
         promises=frozenset({"certificates verify", "precommits are justified", "prevotes are justified"}),
+    ),
+    Mutant(
+        "speak_of_every_body_in_the_journal",
+        _swap(("consensus.journal._apply", _apply_every_body)),
+        budget=96,
+        promises=frozenset({"signed once"}),
+        family="crashes",
+    ),
+    Mutant(
+        "forget_what_was_signed_on_restart",
+        _swap(("consensus.engine.Signer", _sign_anew)),
+        budget=64,
+        promises=_LIVENESS | {"signed once"},
+        family="crashes",
+    ),
+    Mutant(
+        "believe_a_torn_record",
+        _swap(("node.journal._find_record_end", _find_end_without_sums)),
+        budget=640,
+        promises=frozenset({"CorruptStore", "AssertionError"}),
+        family="crashes",
+    ),
+    Mutant(
+        "stop_at_every_torn_record",
+        _swap(("node.journal._is_torn", _is_never_torn)),
+        budget=16,
+        promises=frozenset({"JournalCorrupt"}),
+        family="crashes",
     ),
 )

@@ -9,6 +9,7 @@ import pytest
 from contracts_native.evidence import (
     CHAIN_NAME,
     EVIDENCE_AGE_MS_MAX,
+    EVIDENCE_BLOCKS_MAX,
     NONE,
     OFFENCES,
     OffenceKind,
@@ -16,15 +17,18 @@ from contracts_native.evidence import (
     ReportEvidence,
     Statement,
     StatementKind,
+    check_age,
 )
 from contracts_native.recent_blocks import RECENT, RECENT_BLOCKS, TIMES, note_block
 from ledger.authorities import SignedChain
+from ledger.errors import RuleViolated
 from ledger.primitives import Signature, sha256
 from ledger.transaction import BlockContext, BlockEnd
 from tests.contracts_native.council import BLOCK_MS, CHAIN_ID, START_MS, Council, make_change
 from tests.contracts_native.harness import Person, make_person
 
 A, B = sha256(b"a"), sha256(b"b")
+A_KEY = make_person("proposer").public_key
 UNSIGNED = Signature(bytes(64))
 PREVOTE_A = Statement(StatementKind.PREVOTE, 2, 0, A, NONE, 0, UNSIGNED)
 PREVOTE_B = replace(PREVOTE_A, block_id=B)
@@ -122,6 +126,17 @@ def test_evidence_grows_old_by_the_clock() -> None:
     signer = council.members[0]
     assert council.block(council.sign(within, signer), after_ms=end_ms - council.parent.time_ms)[1] == []
     assert council.block(council.sign(beyond, signer), after_ms=1)[1] == ["evidence_too_old"]
+
+
+def test_evidence_grows_old_by_the_count_of_blocks() -> None:
+    state = Council(1).state
+    for height in range(100, 100_300, 100):  # a chain so busy that all of it happened within minutes
+        note_block(state, BlockEnd(BlockContext(CHAIN_ID, height, START_MS + height, 1), A_KEY, A))
+    head = BlockContext(CHAIN_ID, 100_250, START_MS + 100_250, 1)
+    check_age(state, 100_250 - EVIDENCE_BLOCKS_MAX, head)
+    with pytest.raises(RuleViolated, match="evidence_too_old"):
+        check_age(state, 100_249 - EVIDENCE_BLOCKS_MAX, head)
+    assert (EVIDENCE_BLOCKS_MAX, EVIDENCE_AGE_MS_MAX) == (100_000, 48 * 3_600_000)
 
 
 def test_evidence_of_the_last_blocks_is_fresh_after_an_outage_of_a_month() -> None:

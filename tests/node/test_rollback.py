@@ -61,7 +61,7 @@ def test_a_node_that_was_rolled_back_fetches_the_blocks_again() -> None:
     net = make_chain(height=12, seed=32)
     net.crash(3)
     net[3].store, _ = go_back(copy_store(net[3].store), net, 5)
-    net[3].frames = []
+    net[3].lose_journal()
     net.restart(3)
     net.run_until(height=net[0].height + 2)
     check_agreement(net)

@@ -94,7 +94,7 @@ def test_a_node_that_starts_from_a_snapshot_follows_and_votes() -> None:
     net.crash(3)
     net.run_with_load(height=14)
     net[3].store = import_into_memory(manifest, chunks, net)
-    net[3].frames = []
+    net[3].lose_journal()
     net.restart(3)
     net.run_until(height=net[0].height + 3)
     check_agreement(net)

@@ -22,7 +22,7 @@ LONG_MS: Final = 200_000
 def restart_watching(net: Cluster, *, is_permitted: bool, of: int = LOST, is_fresh: bool = False) -> Watchfulness:
     """Start node ``LOST`` without its journal; it watches the key of node ``of``."""
     node = net[LOST]
-    node.frames = []
+    node.lose_journal()
     key = node.key
     watch = Watchfulness(make_key(f"validator {of}").public_key, is_permitted=is_permitted, is_fresh=is_fresh)
     config = CoreConfig(own_key=key.public_key, sign=key.sign, consensus=PARAMETERS, watch=watch)

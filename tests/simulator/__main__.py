@@ -1,7 +1,7 @@
 """Search by hand: ``--seconds 60`` tries new seeds for a while, ``--count 1000`` so many, ``--seed 7`` replays one.
 
-Without ``--directed`` whole nodes run under random faults; with it, engines under directed scenarios. A terminal sees
-one live line; a file gets a line a minute, whose last number is where a later run goes on with ``--first``.
+Without ``--directed`` whole nodes run under storms of all kinds; with it, engines under directed scenarios. A terminal
+sees one live line; a file gets a line a minute, whose last number is where a later run goes on with ``--first``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.simulator.directed import FAMILIES, build_scenario, list_scenarios
-from tests.simulator.minimise import ScenarioFailed, judge_all
-from tests.simulator.stories import run_seed
+from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
+from tests.simulator.minimise import ScenarioFailed, judge, judge_all
+from tests.simulator.stories import KINDS, build_storm, describe_run, run_long
 
 LIVE_SECONDS = 0.5
 LINE_SECONDS = 60
@@ -27,7 +27,9 @@ def main() -> int:
     options = parse_options()
     run = pick_runner(options)
     try:
-        if options.seed is not None:
+        if options.long_run is not None:
+            long_run(options)
+        elif options.seed is not None:
             run(options.seed)
             sys.stdout.write(f"seed {options.seed}: every promise held\n")
         else:
@@ -41,16 +43,20 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     """What was asked for on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
-    parser.add_argument("--directed", action="store_true", help="directed scenarios instead of random faults")
+    parser.add_argument("--directed", action="store_true", help="directed scenarios of engines, not storms of nodes")
     parser.add_argument("--family", choices=sorted(FAMILIES), help="with --directed: only this family")
+    parser.add_argument("--storm", choices=sorted(KINDS), help="without --directed: only this kind")
     parser.add_argument("--validators", type=int, default=4, help="without --directed: how many nodes")
-    parser.add_argument("--seed", type=int, help="replay this one seed; with --directed, name its family as well")
+    parser.add_argument("--seed", type=int, help="replay this one seed; name its family or its kind as well")
+    parser.add_argument("--long-run", type=int, metavar="HEIGHTS", help="seven validators, two Byzantine throughout")
     parser.add_argument("--first", type=int, default=0, help="the first seed of a longer run")
     parser.add_argument("--seconds", type=int, help="how long to go on; a minute, unless --count is given")
     parser.add_argument("--count", type=int, help="how many seeds at the most")
     options = parser.parse_args()
     if options.family and not options.directed:
         parser.error("--family goes with --directed")
+    if options.storm and options.directed:
+        parser.error("--storm goes without --directed")
     if options.seconds is None and options.count is None:
         options.seconds = 60
     return options
@@ -58,17 +64,28 @@ def parse_options() -> argparse.Namespace:
 
 def pick_runner(options: argparse.Namespace) -> Callable[[int], object]:
     """What one seed means. The runner raises if a promise is broken."""
-    if not options.directed:
-        return lambda seed: run_seed(seed, validators=options.validators)
     if options.family:
         return lambda seed: judge_all([build_scenario(options.family, seed)])
-    return lambda seed: judge_all(list_scenarios(seed, 1))
+    if options.directed:
+        return lambda seed: judge_all(list_scenarios(seed, 1))
+    kinds = [options.storm] if options.storm else list(KINDS)
+    return lambda seed: judge(build_storm(kinds[seed % len(kinds)], seed, options.validators))
+
+
+def long_run(options: argparse.Namespace) -> None:
+    """Two Byzantine of seven, over many heights: whole nodes, or with --directed engines."""
+    began, seed = time.monotonic(), options.seed or 1
+    if options.directed:
+        judge_all([build_long_run(seed, options.long_run)])
+        sys.stdout.write(f"{options.long_run:,} heights of engines in {time.monotonic() - began:.0f} s: ")
+    else:
+        cluster = run_long(seed, options.long_run)
+        sys.stdout.write(f"{options.long_run:,} heights in {time.monotonic() - began:.0f} s: {describe_run(cluster)}; ")
+    sys.stdout.write("one chain, every promise held\n")
 
 
 def search(run: Callable[[int], object], *, first: int, seconds: int | None, count: int | None) -> None:
     """Seed after seed, with a line that tells how far it is."""
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
     limit = math.inf if seconds is None else seconds
     began = time.monotonic()
     is_live = sys.stdout.isatty()
@@ -87,4 +104,6 @@ def search(run: Callable[[int], object], *, first: int, seconds: int | None, cou
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     sys.exit(main())

@@ -310,8 +310,11 @@ class Arena:
             return  # a peer was faster to serve it
         copy.chain.append(decide)
         self.undecided -= copy.is_honest and len(copy.chain) <= self.scenario.heights
-        life = copy.life
-        self.plan(0, lambda: self._start_height(copy) if copy.is_up and copy.life == life else None)
+        self.plan(0, partial(self._start_next_height, copy, copy.life, len(copy.chain)))
+
+    def _start_next_height(self, copy: Copy, life: int, decided: int) -> None:
+        if copy.is_up and (copy.life, len(copy.chain)) == (life, decided):  # else a peer has served one more already
+            self._start_height(copy)
 
     def _serve(self, server: Copy, copy: Copy, height: Height) -> None:
         place = height - self.scenario.first_height

@@ -6,7 +6,7 @@ Everything it signs bears its own key; what it forges in the name of others bear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
@@ -55,7 +55,7 @@ class Bag:
     sign_proposal: Callable[[Proposal], SignedProposal]
     make_block: Callable[[int], tuple[Hash, bytes]]  # of a block time
     list_blocks: Callable[[], list[Hash]]  # those proposed in this height
-    heard: list[Message]
+    heard: Sequence[Message]
     random: Random
 
 
@@ -82,8 +82,9 @@ def _equivocate(bag: Bag, move: Corrupt, parcel: Parcel) -> list[Parcel]:
             vote = _revalue(message.vote, bag.random.choice(values))
             return [rest, Parcel(victims, bag.sign_vote(vote))]
     if isinstance(message, SignedProposal) and message.proposer == bag.key:
-        block_id, body = bag.make_block(message.proposal.time_ms)
-        other = replace(message.proposal, block_id=block_id, valid_round=VALID_ROUND_NONE)
+        time_ms = message.proposal.time_ms + 1
+        block_id, body = bag.make_block(time_ms)
+        other = replace(message.proposal, block_id=block_id, valid_round=VALID_ROUND_NONE, time_ms=time_ms)
         return [rest, Parcel(victims, bag.sign_proposal(other), body)]
     return [parcel]
 

@@ -5,12 +5,14 @@ Owns the nodes and what is observed of them. Checkers (`checkers.py`) judge; a s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
 from consensus.codec import decode_message
-from consensus.messages import SignedProposal, SignedVote
+from consensus.journal import StateFrame, decode_frame
+from consensus.messages import Evidence, SignedProposal, SignedVote
 from consensus.parameters import ConsensusParameters
 from contracts_native.credits import IssueCredits, TransferCredits
 from contracts_native.table import load_table
@@ -51,12 +53,16 @@ from node.inputs import (
 )
 from node.keystore import SigningKey
 from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
+from tests.simulator.disk import SimulatedDisk
+from tests.simulator.masks import Mask
+from tests.simulator.scenario import Corrupt
 from tests.simulator.world import Faults, SimulatedNetwork, Timeline
 
 START_MS: Final = 1_750_000_000_000
 CHAIN_ID: Final = "simulated"
 TICK_MS: Final = 1_000
 ACCOUNTS: Final = 4
+LIAR_DOWN_MS: Final = 1_000
 PARAMETERS: Final = ConsensusParameters(
     propose_timeout_ms=1_000, vote_timeout_ms=500, block_interval_ms=200, heartbeat_ms=3_000
 )
@@ -69,42 +75,63 @@ def make_key(name: str) -> SigningKey:
 
 @dataclass(slots=True)
 class Observed:
-    """What the checkers look at."""
+    """What the checkers look at. Nodes go by their numbers."""
 
     commits: dict[tuple[int, int], Hash] = field(default_factory=dict)  # (node, height) → block id, at first commit
     commit_heights: list[tuple[int, int]] = field(default_factory=list)  # (node, height) in the order of happening
+    decided_ms: dict[int, int] = field(default_factory=dict)  # height → when the first honest node had it
     sent: list[tuple[int, SignedProposal | SignedVote]] = field(default_factory=list)
+    undurable: list[tuple[int, SignedProposal | SignedVote]] = field(default_factory=list)  # sent, not in the journal
+    locks: list[tuple[int, int, int]] = field(default_factory=list)  # (node, height, locked round) as written
     blames: list[tuple[int, int, str]] = field(default_factory=list)  # (who, whom, reason)
-    evidence: list[tuple[int, object]] = field(default_factory=list)
+    evidence: list[tuple[int, Evidence]] = field(default_factory=list)
     halts: list[tuple[int, str]] = field(default_factory=list)
 
 
 class Node:
-    """One simulated node: a core while it is up, and a disk that survives."""
+    """One simulated node: a core while it is up, and disks that survive. ``corrupt``: what a Byzantine one does."""
 
-    def __init__(self, cluster: Cluster, number: int, key: SigningKey, store: MemoryStore) -> None:
+    def __init__(
+        self, cluster: Cluster, number: int, key: SigningKey, store: MemoryStore, corrupt: tuple[Corrupt, ...]
+    ) -> None:
         self.number = number
         self.key = key
         self.store = store
-        self.frames: list[bytes] = []
+        self.disk = SimulatedDisk(Random(f"disk {cluster.seed} {number}"))  # of the journal
+        self.mask = Mask(cluster, number, corrupt) if corrupt else None
+        self.effects_left: int | None = None  # until its power fails
+        self.down_ms = 0  # how long it fails for
+        self.starts_after_healing = 0
         self.core: Core | None = None
         self.table = load_table()  # the rules of the program that this node runs
         self.life = 0  # counts starts: timers of an earlier life are void
         self.admissions: list[Admission] = []
         self._cluster = cluster
 
+    @property
+    def is_honest(self) -> bool:
+        """Whether it says what its program says."""
+        return self.mask is None
+
     def start(self) -> None:
         """Start, or restart from disk."""
         assert self.core is None
         config = CoreConfig(own_key=self.key.public_key, sign=self.key.sign, consensus=PARAMETERS)
-        self.core = Core(config, self.store, self.table, journal_frames=list(self.frames))
+        kind = Core if self.mask is None else self.mask.get_core_type()
+        self.core = kind(config, self.store, self.table, journal_frames=self.disk.read())
         self.life += 1
+        self.starts_after_healing += self._cluster.is_healed
         self.tell(Started())
         self.tick()
 
     def crash(self) -> None:
         """Lose everything that is not on disk."""
+        self.disk.cut_power()
         self.core = None
+
+    def lose_journal(self) -> None:
+        """The journal is gone, as after a change of disks."""
+        self.disk = SimulatedDisk(Random(f"new disk {self.number}"))
 
     def tick(self) -> None:
         """The second-by-second tick of this life."""
@@ -123,15 +150,28 @@ class Node:
         self._cluster.timeline.plan(delay_ms, act)
 
     def tell(self, input_: Input) -> None:
-        """Tell the core, and perform what follows; a power cut may hit between any two effects."""
+        """Tell the core, and perform what follows; the power may fail between any two effects."""
         queue = [input_]
         while queue and self.core is not None:
             effects = self.core.handle(queue.pop(0), self._cluster.get_clock_ms(self.number))
             for effect in effects:
-                if self._cluster.is_power_cut():
-                    self._cluster.crash(self.number)
+                if self._is_power_cut():
+                    self._cluster.crash(self.number, down_ms=self.down_ms)
                     return
+                if not isinstance(effect, Persist):
+                    self._sync_journal()  # frames that follow one another share one sync
                 self._perform(effect, queue)
+            self._sync_journal()
+
+    def _sync_journal(self) -> None:
+        for frame in self.disk.sync():
+            self._cluster.note_written(self.number, frame)
+
+    def _is_power_cut(self) -> bool:
+        if self.effects_left is None:
+            return False
+        self.effects_left -= 1
+        return self.effects_left < 0
 
     def block_id(self, height: int) -> Hash | None:
         """The id of the block that this node's disk holds at a height."""
@@ -143,23 +183,23 @@ class Node:
         """The last height on this node's disk."""
         return chain_store.read_head_height(self.store)
 
+    def claim_height(self) -> int:
+        """What it tells of its height when it connects."""
+        return self.height if self.mask is None else self.mask.claim_height(self.height)
+
     def _perform(self, effect: Effect, queue: list[Input]) -> None:
         cluster = self._cluster
         match effect:
             case Persist(frame, reset):
-                if reset:
-                    self.frames = []
-                self.frames.append(frame)
+                self.disk.append(frame, reset=reset)
             case WriteBlock(height, changes):
                 self.store.write(changes)
                 queue.insert(0, BlockWritten(height))
             case Send(peer, message):
-                cluster.send(self.number, cluster.find_number(peer), message)
+                cluster.send(self.number, frozenset({cluster.find_number(peer)}), message)
             case SendAll(message):
-                cluster.note_sent(self.number, message)
-                for other in cluster.nodes:
-                    if other is not self:
-                        cluster.send(self.number, other.number, message)
+                others = frozenset(other.number for other in cluster.nodes if other is not self)
+                cluster.send(self.number, others, message)
             case SetTimeout(height, round_, step, delay_ms):
                 self.later(delay_ms, TimeoutElapsed(height, round_, step))
             case SetGossipTimer(delay_ms):
@@ -172,13 +212,16 @@ class Node:
                 key = (self.number, executed.block.header.height)
                 cluster.observed.commits.setdefault(key, executed.block_id)
                 cluster.observed.commit_heights.append(key)
+                if self.is_honest:
+                    cluster.observed.decided_ms.setdefault(key[1], cluster.timeline.now_ms)
             case Blame(peer, reason, item):
                 cluster.observed.blames.append((self.number, cluster.find_number(peer), f"{reason}: {item}"))
             case EvidenceNoted(evidence):
                 cluster.observed.evidence.append((self.number, evidence))
             case Halt(reason, item):
                 cluster.observed.halts.append((self.number, f"{reason}: {item}"))
-                cluster.crash(self.number)
+                # A liar that fell over its own lie is started again by its operator.
+                cluster.crash(self.number, down_ms=None if self.is_honest else LIAR_DOWN_MS)
             case _:
                 pass
 
@@ -186,23 +229,32 @@ class Node:
 class Cluster:
     """N nodes, one seed. The default faults are mild; ``faults`` and the partition may be changed at any time."""
 
-    def __init__(self, validators: int = 4, seed: int = 0, *, followers: int = 0) -> None:
-        """Genesis names the first ``validators`` nodes; the ``followers`` after them may be voted in."""
+    def __init__(
+        self, validators: int = 4, seed: int = 0, *, followers: int = 0, corrupt: Iterable[Corrupt] = ()
+    ) -> None:
+        """Genesis names the first ``validators`` nodes; the ``followers`` after them may be voted in.
+
+        ``corrupt`` says which nodes are Byzantine, and in which ways.
+        """
         self.seed = seed
         self.random = Random(seed)
         self.timeline = Timeline(START_MS + 1_000)
         self.network = SimulatedNetwork(self.timeline, self.random, self._deliver)
         self.observed = Observed()
-        self.power_cut_permille = 0
-        self.down_ms_most = 2_000
+        self.replay = f"python -m tests.simulator --validators {validators} --seed {seed}"
+        self.is_healed = False
         self.clock_offsets_ms = [0] * (validators + followers)
         self.accounts = [make_key(f"account {i}") for i in range(ACCOUNTS)]
         self.genesis = self._make_genesis(validators)
         self._salt = 0
         batch = chain_store.compute_genesis_batch(self.genesis, load_table())
         items = [(key, value) for key, value in batch.items() if value is not None]
+        lies: dict[int, tuple[Corrupt, ...]] = {}
+        for one in corrupt:
+            lies[one.node] = (*lies.get(one.node, ()), one)
         self.nodes = [
-            Node(self, i, make_key(f"validator {i}"), MemoryStore(items)) for i in range(validators + followers)
+            Node(self, i, make_key(f"validator {i}"), MemoryStore(items), lies.get(i, ()))
+            for i in range(validators + followers)
         ]
         self._numbers = {node.key.public_key: node.number for node in self.nodes}
         for node in self.nodes:
@@ -212,6 +264,16 @@ class Cluster:
 
     def __getitem__(self, number: int) -> Node:
         return self.nodes[number]
+
+    @property
+    def honest(self) -> list[Node]:
+        """The nodes that are not Byzantine."""
+        return [node for node in self.nodes if node.is_honest]
+
+    @property
+    def guilty(self) -> set[int]:
+        """The numbers of the Byzantine nodes."""
+        return {node.number for node in self.nodes if not node.is_honest}
 
     @property
     def faults(self) -> Faults:
@@ -228,35 +290,32 @@ class Cluster:
         self.network.groups = list(groups)
 
     def heal(self) -> None:
-        """Everybody is up and reaches everybody, and no fault is left."""
+        """Everybody is up and reaches everybody, and no fault is left; the Byzantine stay what they are."""
+        self.is_healed = True
         self.network.groups = None
         self.network.faults = Faults()
-        self.power_cut_permille = 0
         for node in self.nodes:
-            if node.core is None:
-                self.restart(node.number)
+            node.effects_left = None
+            self.restart(node.number)
 
-    def crash(self, number: int) -> None:
-        """Cut the power of a node; while power cuts are part of the weather, it comes back by itself."""
-        if self.nodes[number].core is None:
+    def crash(self, number: int, *, down_ms: int | None = None) -> None:
+        """Cut the power of a node; after ``down_ms``, if given, it comes back by itself."""
+        node = self.nodes[number]
+        if node.core is None:
             return
-        self.nodes[number].crash()
+        node.effects_left = None
+        node.crash()
         for other in self.nodes:
             if other.core is not None:
-                other.later(0, PeerDown(self.nodes[number].key.public_key))
-        if self.power_cut_permille:
-            self.timeline.plan(self.random.randint(1, self.down_ms_most), lambda: self.restart(number))
+                other.later(0, PeerDown(node.key.public_key))
+        if down_ms is not None:
+            self.timeline.plan(down_ms, lambda: self.restart(number))
 
     def restart(self, number: int) -> None:
-        """Start a node from its disk."""
+        """Start a node from its disk, unless it is up."""
         if self.nodes[number].core is None:
             self.nodes[number].start()
             self._connect(number)
-
-    def is_power_cut(self) -> bool:
-        """Asked before every effect: whether the power fails right here."""
-        # Drawn only when it can happen, so that calm stories of one seed stay the same.
-        return self.power_cut_permille > 0 and self.random.randrange(10_000) < self.power_cut_permille
 
     def run_for(self, duration_ms: int) -> None:
         """Let virtual time pass."""
@@ -265,18 +324,18 @@ class Cluster:
     def run_until(self, *, height: int, within_ms: int = 60_000) -> None:
         """Until every reachable node that is up has decided a height; fails if it takes too long."""
         deadline_ms = self.timeline.now_ms + within_ms
-        reached = self.timeline.run_until(deadline_ms, stop=lambda: self._have_all_reached(height))
+        reached = self.timeline.run_until(deadline_ms, stop=lambda: self.have_all_reached(height))
         assert reached, f"seed {self.seed}: heights {[node.height for node in self.nodes]} after {within_ms} ms"
 
     def block_ids(self, *, height: int) -> set[Hash | None]:
         """The block ids that the nodes hold at a height; one element if all agree."""
         return {node.block_id(height) for node in self.nodes}
 
-    def submit(self, number: int, payload: Payload, *, by: SigningKey) -> None:
-        """Hand a signed transaction to a node, if it is up."""
+    def submit(self, number: int, payload: Payload, *, by: SigningKey) -> Admission | None:
+        """Hand a signed transaction to a node; what it answers, or None if it is down."""
         node = self.nodes[number]
         if node.core is None:
-            return
+            return None
         self._salt += 1
         body = make_body(
             chain_id=CHAIN_ID,
@@ -285,7 +344,9 @@ class Cluster:
             valid_until=node.core.header.height + 500,
             salt=self._salt.to_bytes(8, "big"),
         )
+        answered = len(node.admissions)
         node.tell(Submitted(self._salt, (sign_transaction(body, [(by.public_key, by.sign)]),)))
+        return node.admissions[answered] if len(node.admissions) > answered else None
 
     def submit_something(self) -> None:
         """A random transfer, or an issue of credits, at a random node."""
@@ -306,21 +367,37 @@ class Cluster:
         """The number of the node with a key."""
         return self._numbers[key]
 
-    def send(self, sender: int, receiver: int, message: PeerMessage) -> None:
-        """Put a message on the network."""
+    def send(self, sender: int, receivers: frozenset[int], message: PeerMessage) -> None:
+        """Put a message on the network; what a Byzantine node sends in its place, if it is one."""
         self.note_sent(sender, message)
-        self.network.send(sender, receiver, message)
+        mask = self.nodes[sender].mask
+        parcels = [(receivers, message)] if mask is None else mask.twist(receivers, message)
+        for to, said in parcels:
+            for receiver in sorted(to):
+                self.network.send(sender, receiver, said)
 
     def note_sent(self, number: int, message: PeerMessage) -> None:
-        """Let the checkers see what leaves a node under its own signature."""
+        """Let the checkers see what a node's program sends under its own signature."""
         raw = message.proposal if isinstance(message, ProposalMessage) else None
         raw = message.body if isinstance(message, ConsensusMessage) else raw
         signed = None if raw is None else decode_message(raw)
-        if isinstance(signed, SignedProposal | SignedVote):
-            self.observed.sent.append((number, signed))
+        if raw is None or not isinstance(signed, SignedProposal | SignedVote):
+            return
+        self.observed.sent.append((number, signed))
+        key = signed.proposer if isinstance(signed, SignedProposal) else signed.voter
+        node = self.nodes[number]
+        if key == node.key.public_key and not node.disk.holds(raw):
+            self.observed.undurable.append((number, signed))
 
-    def _have_all_reached(self, height: int) -> bool:
-        up = [node for node in self.nodes if node.core is not None]
+    def note_written(self, number: int, frame: bytes) -> None:
+        """Let the checkers see what a node's journal says of its lock."""
+        state = decode_frame(frame)
+        if isinstance(state, StateFrame):
+            self.observed.locks.append((number, state.height, state.locked_round))
+
+    def have_all_reached(self, height: int) -> bool:
+        """Whether the honest nodes that are up, and are in the largest group, have all decided a height."""
+        up = [node for node in self.honest if node.core is not None]
         groups = self.network.groups
         if groups is not None:
             largest = max(groups, key=len)
@@ -331,12 +408,15 @@ class Cluster:
         for other in self.nodes:
             if other.number == number or other.core is None:
                 continue
-            self.nodes[number].later(5, PeerUp(other.key.public_key, other.height))
-            other.later(5, PeerUp(self.nodes[number].key.public_key, self.nodes[number].height))
+            node = self.nodes[number]
+            node.later(5, PeerUp(other.key.public_key, other.claim_height()))
+            other.later(5, PeerUp(node.key.public_key, node.claim_height()))
 
     def _deliver(self, sender: int, receiver: int, message: PeerMessage) -> None:
         node = self.nodes[receiver]
         if node.core is not None:
+            if node.mask is not None:
+                node.mask.hear(message)
             node.tell(MessageReceived(self.nodes[sender].key.public_key, message))
 
     def _make_genesis(self, validators: int) -> GenesisDocument:

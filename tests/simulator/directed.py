@@ -220,7 +220,17 @@ def _crashes(seed: int, random: Random) -> Scenario:
     for round_ in range(3):
         links = {(one, other) for one, other in product(numbers, numbers) if random.randrange(3) == 0}
         moves.append(Lose(round_, random.choice(list(Kind)), frozenset(links)))
-    return Scenario("crashes", seed, count, random.randint(1, 8), rounds=3, has_gossip=True, moves=tuple(moves))
+    first_height = random.randint(1, 8)
+    if random.randrange(2):
+        moves.extend(_crash_while_proposing(first_height % count, numbers, random))
+    return Scenario("crashes", seed, count, first_height, rounds=3, has_gossip=True, moves=tuple(moves))
+
+
+def _crash_while_proposing(proposer: int, numbers: list[int], random: Random) -> Iterable[Move]:
+    """A proposal is made and half written; after the restart another one is said, and then the power fails again."""
+    for effects in (1, random.randint(3, 5)):
+        yield Crash(proposer, 0, Step.PREVOTE, effects, random.randrange(1_000))
+    yield Lose(0, Kind.PROPOSAL, frozenset((proposer, other) for other in numbers if random.randrange(3)))
 
 
 def _byzantine(seed: int, random: Random) -> Scenario:
@@ -251,12 +261,44 @@ def _byzantine(seed: int, random: Random) -> Scenario:
 
 
 def _overrun(seed: int, random: Random) -> Scenario:
-    """More twins than the protocol bears: it may fork, but then the guilty are known."""
+    """More faulty ones than the protocol bears, twins or liars: it may fork, but then the guilty are known."""
+    if random.randrange(2):
+        return _overrun_of_liars(seed, random)
     count = 4
     twins = tuple(random.sample(range(count), 2))
     copies = list(range(count + len(twins)))
     moves = tuple(Lose(round_, None, _partition(copies, twins, random)) for round_ in range(ROUNDS))
     return Scenario("overrun", seed, count, random.randint(1, 8), rounds=ROUNDS, twins=twins, moves=moves)
+
+
+def _overrun_of_liars(seed: int, random: Random) -> Scenario:
+    """Two puppets help one honest node to a decision that the other does not see, then the other to another one.
+
+    Most of their later prevotes name a polka that never was, so that they do not look as if they had forgotten theirs.
+    Careful ones say one thing a round, so that no two statements of theirs prove anything.
+    """
+    first, second, *puppets = random.sample(range(4), 4)
+    first_height = random.randint(1, 8)
+    apart = frozenset({(first, second), (second, first)})
+    are_careful = random.randrange(2) == 0
+    moves: list[Move] = []
+    for round_ in range(ROUNDS):
+        moves.append(Lose(round_, None, apart))
+        helped = random.choice([first, second, second]) if round_ else first
+        told = frozenset({first, second}) if are_careful else frozenset({helped})
+        block = round_
+        if (first_height + round_) % 4 in puppets:
+            block = -1 - round_
+            proposer, valid_round = (first_height + round_) % 4, random.choice([-1, -1, round_ - 1])
+            polka = random.choice(["true", "forged"])
+            moves.append(SayProposal(proposer, round_, block, valid_round, frozenset({helped}), polka))
+        for puppet in puppets:
+            claimed = round_ - 1 if are_careful else random.choice([-1, round_ - 1, random.randrange(round_ + 1) - 1])
+            moves.append(SayVote(puppet, round_, Kind.PREVOTE, block, claimed, told))
+            moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, block, -1, told))
+            for kind in (Kind.PREVOTE, Kind.PRECOMMIT):
+                moves.append(SayVote(puppet, round_, kind, None, -1, frozenset({first, second}) - told))
+    return Scenario("overrun", seed, 4, first_height, rounds=ROUNDS, puppets=tuple(puppets), moves=tuple(moves))
 
 
 def _weather(seed: int, random: Random) -> Scenario:

@@ -34,17 +34,19 @@ class SimulatedDisk:
             self._is_reset_due = True
         self._pending.append(frame)
 
-    def sync(self) -> None:
-        """Make what was gathered durable."""
+    def sync(self) -> tuple[bytes, ...]:
+        """Make what was gathered durable; returns it."""
         if not self._pending:
-            return
+            return ()
         record = format_record(self._pending, is_restart=self._is_reset_due)
         if self._is_reset_due:
             if len(self._file) > FILE_BYTES_MAX:
                 self._file = bytearray(MAGIC)
             self._restarted_at = len(self._file)
         self._file += record
+        synced = tuple(self._pending)
         self._forget_pending()
+        return synced
 
     def cut_power(self) -> None:
         """Lose what was not synced, or keep what happened to arrive of it."""

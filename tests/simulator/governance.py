@@ -22,9 +22,7 @@ from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Height
 from ledger.state import State
 from node import chain_store
-from tests.simulator.checkers import check_all, check_liveness
 from tests.simulator.cluster import CHAIN_ID, Cluster
-from tests.simulator.stories import STEP_MS, STORM_STEPS, change_weather
 
 
 def propose(
@@ -93,47 +91,8 @@ def _link(header: Header) -> HeaderLink:
     return HeaderLink(Height(header.height), compute_block_id(header), header.parent_id, *hashes)
 
 
-def run_changing_seed(seed: int, *, validators: int = 4, followers: int = 1) -> Cluster:
-    """Random weather in which the authorities keep changing who they are. Two phases, as in ``stories.run_seed``."""
-    net = Cluster(validators=validators, seed=seed, followers=followers)
-    random = net.random
-    net.clock_offsets_ms = [random.randint(-400, 400) for _ in net.nodes]
-    for _ in range(STORM_STEPS):
-        change_weather(net)
-        net.submit_something()
-        for _ in range(2):
-            govern_at_random(net)
-            net.run_for(random.randint(1, STEP_MS))
-    check_all(net)
-    net.heal()
-    _vote_on_everything(net)
-    check_liveness(net)
-    _vote_on_everything(net)
-    net.run_until(height=max(node.height for node in net.nodes) + 8, within_ms=120_000)
-    check_all(net)
-    for node in net.nodes:
-        follow(net, node.number)
-    return net
-
-
-def govern_at_random(net: Cluster) -> None:
-    """A random node says a random thing; much of it is refused."""
-    random = net.random
-    number, other = random.randrange(len(net.nodes)), random.randrange(len(net.nodes))
-    match random.randrange(6):
-        case 0:
-            propose(net, number, add=other, ahead=random.randint(2, 15))
-        case 1:
-            propose(net, number, remove=other, ahead=random.randint(2, 15))
-        case 2:
-            propose(net, number, parameters={"block_transactions_max": random.randint(1, 50)}, ahead=5)
-        case 3:
-            show_readiness(net, number)
-        case _:
-            _vote_on_everything(net)
-
-
-def _vote_on_everything(net: Cluster) -> None:
+def vote_on_everything(net: Cluster) -> None:
+    """Every node shows its readiness, should it be a candidate, and votes on what is open; mostly for it."""
     for node in net.nodes:
         show_readiness(net, node.number)
         for proposal_id, proposal in list_proposals(net, node.number):

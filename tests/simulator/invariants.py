@@ -6,10 +6,14 @@ quorums and signatures, so that a bug in `consensus/` cannot hide itself. Judges
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from consensus.effects import Decide, EvidenceFound, Halt, Refused
+from consensus.engine import Engine
+from consensus.inputs import HeightStarted, VoteReceived
 from consensus.messages import (
+    CommitCertificate,
     DuplicateProposal,
     Message,
     PolkaCertificate,
@@ -21,18 +25,11 @@ from consensus.messages import (
     SignedVote,
     list_certificate_votes,
 )
-from ledger.primitives import Hash, PublicKey, sha256
+from ledger.primitives import Hash, Height, PublicKey, sha256
 from tests.consensus.harness import BAD, CONTEXT, KEYS
 from tests.simulator.arena import PARAMETERS, Arena
+from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy, Watcher
-
-
-class Broken(AssertionError):
-    """A promise did not hold."""
-
-    def __init__(self, promise: str, problem: str) -> None:
-        super().__init__(f"{promise}: {problem}")
-        self.promise = promise
 
 
 class Judge(Watcher):
@@ -279,9 +276,11 @@ class NoHonestNodeBlamed(Judge):
 
 
 class ForkNamesTheGuilty(Judge):
-    """Safety 11: with more than f faulty and a fork, what was said proves f + 1 guilty, and nobody else.
+    """Safety 11: with more than f faulty and a fork, what honest nodes hold proves f + 1 guilty, and nobody else.
 
-    The one judge of runs with too many faulty; the fork itself is no failure there.
+    The one judge of runs with too many faulty; the fork itself is no failure there. Two of the proofs are evidence by
+    themselves (two votes in one slot, amnesia), and an engine that is told all that honest nodes hold must find them.
+    The third needs all of them together: a prevote that names a polka of which no honest node holds the votes.
     """
 
     promise = "a fork names the guilty"
@@ -289,22 +288,48 @@ class ForkNamesTheGuilty(Judge):
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
         self._decided: dict[int, set[Hash]] = {}
+        self.held: dict[SignedVote, None] = {}  # by honest nodes, in the order of hearing
 
     @property
     def is_forked(self) -> bool:
         """Whether two honest nodes decided differently."""
         return any(len(blocks) > 1 for blocks in self._decided.values())
 
+    def on_sent(self, copy: Copy, message: Message) -> None:
+        if copy.is_honest and isinstance(message, SignedVote) and get_own_payload(copy, message) is not None:
+            self.held[message] = None
+
     def on_decided(self, copy: Copy, decide: Decide) -> None:
         if copy.is_honest:
             self._decided.setdefault(decide.height, set()).add(decide.block_id)
+            self._hold(list_certificate_votes(decide.certificate))
+            self._hold_heard(copy)
 
     def finish(self) -> None:
-        """Judge all that was said."""
-        guilty = find_guilty(self.arena.said)
+        """Judge all that honest nodes hold, as if they met now and told each other."""
+        for copy in self.arena.copies:
+            if copy.is_honest:
+                self._hold_heard(copy)
+        held = list(self.held)
+        proven = find_guilty(held)
+        found = find_by_exchange(self.arena, held)
+        self.require(proven == found, f"evidence of {sorted(found)}, proven are {sorted(proven)}")
+        guilty = proven | find_unjustified(held, self.quorum)
         self.require(guilty <= self.faulty, f"{sorted(guilty - self.faulty)} are innocent")
         least = (self.count - 1) // 3 + 1
         self.require(not self.is_forked or len(guilty) >= least, f"a fork, and only {sorted(guilty)} guilty")
+
+    def _hold_heard(self, copy: Copy) -> None:
+        for message in copy.heard:
+            if isinstance(message, SignedVote):
+                self._hold((message,))
+            elif isinstance(message, PolkaCertificate | CommitCertificate | RoundCertificate):
+                self._hold(list_certificate_votes(message))
+
+    def _hold(self, votes: Iterable[SignedVote]) -> None:
+        for signed in votes:
+            if signed not in self.held and self.is_genuine(signed):
+                self.held[signed] = None
 
 
 class TimesRise(Judge):
@@ -344,7 +369,7 @@ def is_amnesia(precommit: Precommit, prevote: Prevote) -> bool:
     return precommit.height == prevote.height and prevote.valid_round < precommit.round < prevote.round
 
 
-def find_guilty(said: list[SignedVote]) -> set[int]:
+def find_guilty(said: Iterable[SignedVote]) -> set[int]:
     """Validators that these votes prove to be Byzantine: by two votes in one slot, or by amnesia."""
     guilty: set[int] = set()
     by_voter: dict[PublicKey, list[SignedVote]] = {}
@@ -357,6 +382,43 @@ def find_guilty(said: list[SignedVote]) -> set[int]:
         is_forgetful = any(is_amnesia(precommit, prevote) for precommit in precommits for prevote in prevotes)
         if len(slots) < len({signed.vote for signed in votes}) or is_forgetful:
             guilty.add(find_index(voter))
+    return guilty
+
+
+def find_unjustified(held: Iterable[SignedVote], quorum: int) -> set[int]:
+    """Validators with a prevote that names a polka of an earlier round which these votes do not make up.
+
+    An honest one has seen the polka that it names, and its votes are among those that honest nodes hold.
+    """
+    prevotes = [signed for signed in held if isinstance(signed.vote, Prevote)]
+    voters: dict[tuple[int, int, Hash | None], set[PublicKey]] = {}
+    for signed in prevotes:
+        slot = (signed.vote.height, signed.vote.round, signed.vote.block_id)
+        voters.setdefault(slot, set()).add(signed.voter)
+    guilty: set[int] = set()
+    for signed in prevotes:
+        vote = signed.vote
+        assert isinstance(vote, Prevote)
+        if vote.block_id is not None and vote.valid_round >= 0:
+            seen = voters.get((vote.height, vote.valid_round, vote.block_id), set())
+            guilty |= {find_index(signed.voter)} if len(seen) < quorum else set()
+    return guilty
+
+
+def find_by_exchange(arena: Arena, held: Iterable[SignedVote]) -> set[int]:
+    """Whom an engine without a key names that is told these votes: what honest nodes find once they meet."""
+    guilty: set[int] = set()
+    by_height: dict[Height, list[SignedVote]] = {}
+    for signed in held:
+        by_height.setdefault(signed.vote.height, []).append(signed)
+    for height, votes in by_height.items():
+        engine = Engine(CONTEXT, PARAMETERS)
+        engine.handle(HeightStarted(height, arena.validators, arena.now_ms, arena.now_ms))
+        for signed in votes:
+            for effect in engine.handle(VoteReceived(signed, arena.now_ms)):
+                if isinstance(effect, EvidenceFound):
+                    assert not isinstance(effect.evidence, DuplicateProposal), "only votes were told"
+                    guilty.add(find_index(effect.evidence.first.voter))
     return guilty
 
 

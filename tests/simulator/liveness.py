@@ -12,8 +12,9 @@ from consensus.round import BLOCKS_MAX
 from consensus.votes import EVIDENCE_MAX, FREE_VALUES_MAX, ROUNDS_AHEAD_MAX
 from tests.consensus.harness import START_MS
 from tests.simulator.arena import Arena
+from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy
-from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, Broken, ForkNamesTheGuilty
+from tests.simulator.invariants import SAFETY, SAFETY_ALWAYS, ForkNamesTheGuilty
 from tests.simulator.scenario import Crash, PowerCut, Scenario
 
 LOOK_MS: Final = 250
@@ -29,7 +30,7 @@ def run_scenario(scenario: Scenario, *, real_signatures: bool = False) -> Arena:
     if len(scenario.faulty) > arena.validators.f:
         return _run_overrun(arena)
     arena.watch(*(judge(arena) for judge in SAFETY))
-    _run_faults(arena)
+    play_faults(arena)
     if arena.undecided:
         _run_healed(arena)
     judge_memory(arena)
@@ -40,12 +41,13 @@ def _run_overrun(arena: Arena) -> Arena:
     """More than f are faulty: forks may happen, but not unnoticed."""
     fork = ForkNamesTheGuilty(arena)
     arena.watch(*(judge(arena) for judge in SAFETY_ALWAYS), fork)
-    _run_faults(arena)
+    play_faults(arena)
     fork.finish()
     return arena
 
 
-def _run_faults(arena: Arena) -> None:
+def play_faults(arena: Arena) -> None:
+    """The first phase: until all have decided, or the faults end."""
     scenario = arena.scenario
     end_ms = START_MS + scenario.faults_ms
     arena.start()

@@ -6,7 +6,8 @@ by number: 0 to n − 1 are the validators, the numbers from n on are the second
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
@@ -139,6 +140,19 @@ class Scenario:
     faults_ms: int = 60_000  # the faults end at the latest after this long
     has_gossip: bool = False  # whether nodes tell each other where they stand while faults last
     moves: tuple[Move, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What replays it whole."""
+        return f"python -m tests.simulator --directed --family {self.family} --seed {self.seed}"
+
+    def list_plainer(self) -> tuple[Callable[[Scenario], Scenario], ...]:
+        """Ways to make it plainer beside taking moves away."""
+        return (
+            lambda scenario: replace(scenario, heights=1),
+            lambda scenario: replace(scenario, clock_offsets_ms=()),
+            lambda scenario: replace(scenario, delay_ms_max=1),
+        )
 
     @property
     def faulty(self) -> frozenset[int]:

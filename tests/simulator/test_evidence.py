@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
-from consensus.codec import decode_message, encode_message
+from consensus.codec import encode_message
 from consensus.messages import (
     VALID_ROUND_NONE,
-    Amnesia,
-    DuplicateVote,
+    Evidence,
     Precommit,
     Prevote,
     Proposal,
@@ -20,20 +20,23 @@ from consensus.messages import (
     compute_signed_bytes,
 )
 from contracts_native.credits import IssueCredits
-from contracts_native.evidence import OFFENCES, Offence, OffenceKind
+from contracts_native.evidence import OFFENCES, Offence, OffenceKind, find_offence
 from ledger.execution import build_block
 from ledger.primitives import PUBLIC_KEY_BYTES, Height, sha256
 from ledger.state import State
 from node.core import Core
+from node.evidence import make_report
 from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
 from tests.simulator.checkers import (
     check_agreement,
+    check_all,
     check_durability,
     check_liveness,
     check_offences,
     check_validity,
 )
 from tests.simulator.cluster import Cluster, Node
+from tests.simulator.scenario import Behaviour, Corrupt
 
 A, B = sha256(b"a"), sha256(b"b")
 GUILTY = 3
@@ -149,55 +152,31 @@ def test_nobody_proposes_in_the_name_of_another() -> None:
     assert [what.partition(":")[0] for _, _, what in net.observed.blames] == ["block_of_another_proposer"]
 
 
-class CheatedCluster(Cluster):
-    """A cluster whose last validator votes twice every now and then, or tells some of the others something else."""
-
-    def send(self, sender: int, receiver: int, message: PeerMessage) -> None:
-        said = decode_message(message.body) if isinstance(message, ConsensusMessage) else None
-        if isinstance(said, SignedVote) and sender == GUILTY and said.voter == self[GUILTY].key.public_key:
-            other = sign_vote(self, change_value(said.vote))
-            match self.random.randrange(4):
-                case 0:
-                    message = other
-                case 1:
-                    super().send(sender, receiver, other)
-        super().send(sender, receiver, message)
-
-
-def change_value(vote: Vote) -> Vote:
-    """The same vote for a block that nobody knows."""
-    if isinstance(vote, Prevote):
-        return Prevote(vote.height, vote.round, A, VALID_ROUND_NONE)
-    return Precommit(vote.height, vote.round, A)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_one_that_equivocates_all_the_time_is_named_and_stops_nothing(seed: int) -> None:
-    net = CheatedCluster(validators=4, seed=seed)
+    towards = frozenset(Random(seed).sample(range(GUILTY), 2))
+    net = Cluster(validators=4, seed=seed, corrupt=[Corrupt(GUILTY, Behaviour.EQUIVOCATE, 50, towards)])
     net.faults.drop_permille = 50
-    for step in range(10):
+    for step in range(25):
         net.submit(step % 3, IssueCredits(net.accounts[1].address, 1, f"step {step}"), by=net.accounts[0])
         net.run_for(1_000)
     net.heal()
     check_liveness(net)
     net.run_for(3_000)
-    for check in (check_agreement, check_durability, check_validity):
-        check(net)
-    check_offences(net, guilty={GUILTY})
-    votes = [one for _, one in net.observed.evidence if isinstance(one, DuplicateVote | Amnesia)]
-    found = {(one.first.vote.height, name_offence(one)) for one in votes}
+    check_all(net)
+    found = {name_offence(one) for _, one in net.observed.evidence}
     assert found
     recorded = {(height, kind) for _, height, kind, _ in list_offences(net, 0)}
     assert recorded <= found
     assert {one for one in found - recorded if one[0] < net[0].height - 5} == set()  # the last are on their way
 
 
-def name_offence(evidence: DuplicateVote | Amnesia) -> OffenceKind:
-    """What the engine found, as the chain calls it."""
-    if isinstance(evidence, Amnesia):
-        return OffenceKind.AMNESIA
-    is_prevote = isinstance(evidence.first.vote, Prevote)
-    return OffenceKind.DUPLICATE_PREVOTE if is_prevote else OffenceKind.DUPLICATE_PRECOMMIT
+def name_offence(evidence: Evidence) -> tuple[int, OffenceKind]:
+    """What the engine found, as the chain calls it, and of which height."""
+    report = make_report(evidence)
+    kind = find_offence(report.first, report.second)
+    assert kind is not None
+    return report.first.height, kind
 
 
 def list_offences(net: Cluster, number: int) -> list[tuple[int, int, str, Offence]]:

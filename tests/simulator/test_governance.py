@@ -20,7 +20,8 @@ from node.verification import verify_store
 from p2p.messages import ConsensusMessage
 from tests.simulator.checkers import check_all, check_liveness
 from tests.simulator.cluster import Cluster
-from tests.simulator.governance import follow, list_proposals, propose, run_changing_seed, show_readiness, vote
+from tests.simulator.governance import follow, list_proposals, propose, show_readiness, vote
+from tests.simulator.stories import run_seed
 
 
 def grow(net: Cluster, newcomer: int, voters: tuple[int, ...]) -> int:
@@ -94,6 +95,24 @@ def test_a_removed_validator_no_longer_counts_and_goes_on_following() -> None:
     check_all(net)
 
 
+def test_a_light_client_follows_several_changes_from_genesis() -> None:
+    net = Cluster(validators=4, seed=38, followers=2)
+    net.run_until(height=3)
+    grow(net, 4, (0, 1, 2))
+    propose(net, 1, remove=0, ahead=10)
+    net.run_for(3_000)
+    proposal_id, proposal = list_proposals(net, 2)[-1]
+    vote(net, 2, 3, 4, proposal=proposal_id)
+    net.run_until(height=proposal.effective_height + 1, within_ms=120_000)
+    from_height = grow(net, 5, (4, 1, 2))
+    net.run_until(height=from_height + 3, within_ms=120_000)
+    headers = [chain_store.get_header(net[5].store, height) for height in range(net[5].height + 1)]
+    assert len({header.validators_hash for header in headers}) == 4
+    assert [follow(net, node.number).height for node in net.nodes] == [node.height for node in net.nodes]
+    assert list_signers(net, from_height + 2) <= {1, 2, 3, 4, 5}
+    check_all(net)
+
+
 def test_a_light_client_refuses_a_set_that_no_header_announced() -> None:
     net = Cluster(validators=4, seed=33, followers=1)
     net.run_until(height=3)
@@ -141,13 +160,13 @@ def test_without_more_than_two_thirds_nothing_changes() -> None:
 def test_promises_hold_while_validators_come_and_go_in_any_weather(first: int) -> None:
     sets = set()
     for seed in range(first, first + 20):
-        net = run_changing_seed(seed)
+        net = run_seed(seed, kind="changing")
         sets |= {record.members for _, record in VALIDATOR_HISTORY.scan(State(net[0].store))}
     assert len(sets) > 5, "the weather never let a change through"
 
 
 def test_same_seed_is_the_same_run_of_changes() -> None:
-    first, second = run_changing_seed(5), run_changing_seed(5)
+    first, second = (run_seed(5, kind="changing") for _ in range(2))
     assert first.observed.commits == second.observed.commits
 
 
