@@ -321,7 +321,7 @@ MUTANTS: Final = (
         "believe_a_torn_record",
         _swap(("node.journal._find_record_end", _find_end_without_sums)),
         budget=640,
-        promises=frozenset({"CorruptStore", "AssertionError"}),
+        promises=frozenset({"CorruptStore", "JournalCorrupt"}),
         family="crashes",
     ),
     Mutant(
