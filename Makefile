@@ -38,6 +38,10 @@ fuzz: $(VENV)/fuzz.stamp ## hand every decoder what strangers may send, guided b
 testnet: $(VENV)/run.stamp ## start four validators on this machine and stay in front; Ctrl-C stops them
 	$(BIN)/wattprint testnet start $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## run a test network under load and faults for as long as ARGS="--minutes 60" says, with a picture
+	$(BIN)/python -m tests.integration.soak $(ARGS)
+
 docs: $(VENV)/dev.stamp ## check that every link and file the documents name is there
 	$(BIN)/python -m pytest tests/test_docs.py
 

@@ -7,6 +7,7 @@ A stranger's input never raises: what no honest node sends is answered with `Ref
 from __future__ import annotations
 
 from consensus.admission import Admission
+from consensus.clocks import PeerClocks
 from consensus.effects import Effect
 from consensus.gossip import Gossip, build_status
 from consensus.height import HeightRun
@@ -60,6 +61,7 @@ class Engine:
         self._watch = watch
         self._gossip = Gossip()
         self._admission = Admission(context)
+        self._clocks = PeerClocks()
         self._run: HeightRun | None = None
 
     @property
@@ -70,6 +72,11 @@ class Engine:
     def get_status(self) -> Status | None:
         """Where we stand, for a peer that has just connected; None before the first height."""
         return None if self._run is None else build_status(self._run.state)
+
+    @property
+    def clock_skew_ms(self) -> int | None:
+        """How far our clock is ahead of the other authorities'; None before one of them has proposed."""
+        return self._clocks.compute_skew_ms()
 
     def handle(self, input_: Input) -> list[Effect]:
         """Take in one fact. Returns the orders it gives rise to, to be performed in their order."""
@@ -85,6 +92,8 @@ class Engine:
 
     def _start_height(self, started: HeightStarted) -> HeightRun:
         assert self._run is None or started.height > self._run.state.height, "heights only rise"
+        if self._run is not None:
+            self._clocks.note_height(self._run.state, self._own_key)
         recorded = self._journal
         if recorded is not None and recorded.height != started.height:
             recorded = None

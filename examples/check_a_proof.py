@@ -6,6 +6,7 @@ python examples/check_a_proof.py
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from ledger.merkle import check_inclusion
 from node.client import SyncClient
 from node.keystore import load_signing_key
 
+URL = os.environ.get("WATTPRINT_NODE", "http://127.0.0.1:8600")
 
-def main(url: str = "http://127.0.0.1:8600", keyring: str = "testnet/keyring") -> None:
+
+def main(url: str = URL, keyring: str = "testnet/keyring") -> None:
     """Play it against the node at ``url``."""
     utility, consumer = (load_signing_key(Path(keyring) / f"{name}.key.json") for name in ("utility", "consumer"))
     with SyncClient(url, key=utility) as client:

@@ -10,6 +10,7 @@ The keys are those of the test network's keyring.
 from __future__ import annotations
 
 import csv
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ DAY_ROWS = 96
 DAY_MS = 86_400_000
 CAPACITY_W = 6_000
 
+URL = os.environ.get("WATTPRINT_NODE", "http://127.0.0.1:8600")
+
 
 def read_day() -> list[int]:
     """A day of the file in quarter-hours, Wh."""
@@ -37,7 +40,7 @@ def read_day() -> list[int]:
     return [int(row["production_wh"]) for row in rows[first : first + DAY_ROWS]]
 
 
-def main(url: str = "http://127.0.0.1:8600", keyring: str = "testnet/keyring") -> None:
+def main(url: str = URL, keyring: str = "testnet/keyring") -> None:
     """Play it against the node at ``url``."""
     utility, owner, buyer = (
         load_signing_key(Path(keyring) / f"{name}.key.json") for name in ("utility", "prosumer", "consumer")

@@ -11,6 +11,8 @@ A reason is a stable code that reads as a sentence; the item names what is at fa
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class Rejected(Exception):
     """A refusal. ``reason`` is a stable snake_case sentence, ``item`` names what is at fault (may be empty)."""
@@ -19,6 +21,10 @@ class Rejected(Exception):
         self.reason = reason
         self.item = str(item)
         super().__init__(f"{reason}: {self.item}" if self.item else reason)
+
+    def restate(self) -> Self:
+        """The same words, not raised yet. One that was raised keeps the frames that it passed, and all in them."""
+        return type(self)(self.reason, self.item)
 
 
 class Malformed(Rejected):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -46,6 +46,7 @@ __all__ = [
     "Submitted",
     "Subscription",
     "SyncClient",
+    "SyncSubscription",
     "UnknownItem",
 ]
 
@@ -123,7 +124,9 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
 
     async def call(self, method: str, /, **params: Json) -> Answer:
         """Call any method by its name. Raises ``RpcError`` or ``NodeUnreachable``."""
-        return cast(Answer, await self.request(method, params, timeout_ms=self._timeout_ms))
+        waits_ms = params.get("timeout_ms")  # the node's own patience, where a method has one
+        timeout_ms = self._timeout_ms + (waits_ms if isinstance(waits_ms, int) else 0)
+        return cast(Answer, await self.request(method, params, timeout_ms=timeout_ms))
 
     async def request(self, method: str, params: dict[str, Json], *, timeout_ms: int) -> object:
         """As ``call``, with parameters as a dict and any timeout; the result as it came."""
@@ -195,6 +198,13 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
         params: dict[str, Json] = {"transactions": envelopes, "wait": wait, "timeout_ms": timeout_ms}
         return read_outcomes(await self.request("tx_submit_many", params, timeout_ms=timeout_ms + self._timeout_ms))
 
+    async def tx_submit_many(
+        self, transactions: Sequence[str], *, wait: str | None = None, timeout_ms: int | None = None
+    ) -> list[Answer]:
+        """What became of each signed envelope (hex), as the node says it; ``submit_many`` signs as well."""
+        params: dict[str, Json] = {"transactions": [*transactions], "wait": wait, "timeout_ms": timeout_ms}
+        return cast("list[Answer]", await self.call("tx_submit_many", **params))
+
     async def wait(self, tx_id: str, *, timeout_ms: int = COMMIT_TIMEOUT_MS) -> Answer:
         """The committed transaction (as of ``tx_get``). Raises ``Refused`` if it was dropped, ``NotYetCommitted``."""
         clock = asyncio.get_running_loop().time
@@ -216,6 +226,10 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
     def subscribe(self, topic: str, filter: dict[str, Json] | None = None) -> Subscription:
         """Hear of ``blocks``, ``transactions`` or ``events``: ``async for item in client.subscribe("blocks")``."""
         return Subscription(self, topic, filter)
+
+    async def unsubscribe(self, subscription: Subscription) -> bool:
+        """End a subscription: whether it was open."""
+        return await subscription.close()
 
     def get_session(self) -> aiohttp.ClientSession:
         """The connections of this client, opened on first use."""
@@ -287,11 +301,13 @@ class Subscription:
         message = orjson.loads(await self._receive(socket))
         return cast(Answer, message["params"]["item"])
 
-    async def close(self) -> None:
-        """End the subscription."""
-        if self._socket is not None:
-            await self._socket.close()
-            self._socket = None
+    async def close(self) -> bool:
+        """End the subscription: whether it was open."""
+        if self._socket is None:
+            return False
+        await self._socket.close()
+        self._socket = None
+        return True
 
     async def open(self) -> aiohttp.ClientWebSocketResponse:
         """Begin to hear; iterating does it too. Raises ``RpcError`` or ``NodeUnreachable``."""
@@ -318,6 +334,32 @@ class Subscription:
         await self.close()
         reason = message.extra if message.type is aiohttp.WSMsgType.CLOSE else ""
         raise NodeUnreachable(f"{self._client.url}/ws", reason or "the connection broke")
+
+
+class SyncSubscription:
+    """What a node says on one topic, for programs that do not await. It is open until ``close``."""
+
+    def __init__(self, subscription: Subscription, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._subscription = subscription
+        self._run = run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Answer:
+        return cast(Answer, self._run(anext(self._subscription)))
+
+    def close(self) -> bool:
+        """End the subscription: whether it was open."""
+        return cast(bool, self._run(self._subscription.close()))
 
 
 class SyncClient(Methods[Answer]):
@@ -396,22 +438,31 @@ class SyncClient(Methods[Answer]):
         coroutine = self._client.submit_many(payloads, key=key, cosigners=cosigners, wait=wait, timeout_ms=timeout_ms)
         return self._run(coroutine)
 
+    def submit_many_signed(
+        self, signed: Sequence[SignedTransaction], *, wait: str = "committed", timeout_ms: int = COMMIT_TIMEOUT_MS
+    ) -> list[Submitted | RpcError]:
+        """As ``Client.submit_many_signed``."""
+        return self._run(self._client.submit_many_signed(signed, wait=wait, timeout_ms=timeout_ms))
+
+    def tx_submit_many(
+        self, transactions: Sequence[str], *, wait: str | None = None, timeout_ms: int | None = None
+    ) -> list[Answer]:
+        """As ``Client.tx_submit_many``."""
+        return self._run(self._client.tx_submit_many(transactions, wait=wait, timeout_ms=timeout_ms))
+
     def wait(self, tx_id: str, *, timeout_ms: int = COMMIT_TIMEOUT_MS) -> Answer:
         """As ``Client.wait``."""
         return self._run(self._client.wait(tx_id, timeout_ms=timeout_ms))
 
-    def subscribe(self, topic: str, filter: dict[str, Json] | None = None) -> Generator[Answer, None, None]:
-        """As ``Client.subscribe``, from now on: each ``next`` waits for an item. ``close`` it, or let it go."""
+    def subscribe(self, topic: str, filter: dict[str, Json] | None = None) -> SyncSubscription:
+        """As ``Client.subscribe``, from now on: each ``next`` waits for an item."""
         subscription = self._client.subscribe(topic, filter)
         self._run(subscription.open())
-        return self._listen(subscription)
+        return SyncSubscription(subscription, self._run)
 
-    def _listen(self, subscription: Subscription) -> Generator[Answer, None, None]:
-        try:
-            while True:
-                yield self._run(anext(subscription))
-        finally:
-            self._run(subscription.close())
+    def unsubscribe(self, subscription: SyncSubscription) -> bool:
+        """End a subscription: whether it was open."""
+        return subscription.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

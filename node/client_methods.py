@@ -22,7 +22,7 @@ class Methods(ABC, Generic[A]):
     def call(self, method: str, /, **params: Json) -> A:
         """Call any method by its name; parameters that are None are left out."""
 
-    def discover(self) -> A:
+    def rpc_discover(self) -> A:
         """The OpenRPC document of the node."""
         return self.call("rpc.discover")
 
@@ -46,6 +46,10 @@ class Methods(ABC, Generic[A]):
         """The conservation sums of the ledger, each with its two sides."""
         return self.call("chain_audit")
 
+    def tx_submit(self, transaction: str, *, wait: str | None = None, timeout_ms: int | None = None) -> A:
+        """What became of a signed envelope (hex); ``submit`` signs as well."""
+        return self.call("tx_submit", transaction=transaction, wait=wait, timeout_ms=timeout_ms)
+
     def tx_simulate(self, transaction: str) -> A:
         """The events that a signed envelope (hex) would cause."""
         return self.call("tx_simulate", transaction=transaction)
@@ -54,9 +58,9 @@ class Methods(ABC, Generic[A]):
         """A transaction: pending, committed, dropped or expired."""
         return self.call("tx_get", tx_id=tx_id)
 
-    def tx_pending(self, *, tx_id: str | None = None, limit: int | None = None) -> A:
+    def tx_pending(self, *, tx_id: str | None = None, limit: int | None = None, cursor: str | None = None) -> A:
         """The pending transactions, or the one with this id."""
-        return self.call("tx_pending", tx_id=tx_id, limit=limit)
+        return self.call("tx_pending", tx_id=tx_id, limit=limit, cursor=cursor)
 
     def participant_get(self, participant: str) -> A:
         """A participant."""
@@ -289,10 +293,10 @@ class Methods(ABC, Generic[A]):
         *,
         site: str | None = None,
         meter: str | None = None,
-        zone: str | None = None,
-        technology: str | None = None,
         from_ms: int | None = None,
         until_ms: int | None = None,
+        zone: str | None = None,
+        technology: str | None = None,
         by: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -302,10 +306,10 @@ class Methods(ABC, Generic[A]):
             "trace_source",
             site=site,
             meter=meter,
-            zone=zone,
-            technology=technology,
             from_ms=from_ms,
             until_ms=until_ms,
+            zone=zone,
+            technology=technology,
             by=by,
             limit=limit,
             cursor=cursor,
@@ -315,12 +319,12 @@ class Methods(ABC, Generic[A]):
         self,
         participant: str,
         *,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
         site: str | None = None,
         meter: str | None = None,
         zone: str | None = None,
         technology: str | None = None,
-        from_ms: int | None = None,
-        until_ms: int | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> A:
@@ -328,12 +332,12 @@ class Methods(ABC, Generic[A]):
         return self.call(
             "trace_holder",
             participant=participant,
+            from_ms=from_ms,
+            until_ms=until_ms,
             site=site,
             meter=meter,
             zone=zone,
             technology=technology,
-            from_ms=from_ms,
-            until_ms=until_ms,
             limit=limit,
             cursor=cursor,
         )

@@ -179,6 +179,11 @@ class Core:
         status = self._engine.get_status()
         return 0 if status is None else status.round
 
+    @property
+    def clock_skew_ms(self) -> int | None:
+        """How far this clock is ahead of the other authorities', once one of them has proposed."""
+        return self._engine.clock_skew_ms
+
     def simulate(self, raw: bytes, now_ms: int) -> tuple[Event, ...]:
         """Run a transaction on what is committed and pending, and keep nothing. Raises ``Rejected``."""
         tx = decode_transaction(raw, self._table)

@@ -40,7 +40,7 @@ class Door:
         height, refusals = self._chain.parent.height, self._mempool.refusals
         refusal = refusals.find(raw, height=height, is_from_door=True)
         if refusal is not None:
-            return Admission(refusal.tx_id, refusal.error)
+            return Admission(refusal.tx_id, refusal.error.restate())
         tx_id = None
         try:
             self._mempool.check_room(raw)
@@ -64,15 +64,18 @@ class Door:
         height, refusals = self._chain.parent.height, self._mempool.refusals
         refusal = refusals.find(raw, height=height, is_from_door=False)
         if refusal is not None:
-            raise refusal.error
+            raise refusal.error.restate()
         self._mempool.check_room(raw)
         tx_id = None
         try:
             tx = decode_transaction(raw, self._chain.table)
             tx_id = tx.tx_id
             check_not_used(self._chain.reader, tx_id, set())
-            if tx_id in self._mempool or tx.valid_until <= height:
-                return False
+            # Neither costs a look-up like a copy of the same bytes; unrefused, they could be sent for ever.
+            if tx_id in self._mempool:
+                raise NotAdmitted("transaction_already_pending", tx_id.hex())
+            if tx.valid_until <= height:
+                raise NotAdmitted("transaction_expired", f"valid until {tx.valid_until}, {height} is past")
             self._mempool.check_share(tx)
             if not is_trusted:
                 self._check_standing(tx, now_ms)

@@ -63,6 +63,8 @@ class Intake:
         peer, queue = next(iter(self._queues.items()))
         fault = None
         for _ in range(min(TURN_TRANSACTIONS, len(queue))):
+            if not self._worth.take(peer.hex(), now_ms, 0):
+                break  # within a turn too, or each refill of one would buy a whole turn
             raw = queue.popleft()
             self._waiting_bytes[peer] -= len(raw)
             fault = self._admit(peer, raw, now_ms)

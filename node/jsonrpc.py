@@ -46,6 +46,7 @@ MESSAGES: Final[Mapping[int, str]] = {
 BATCH_MAX: Final = 1_000  # requests in one array
 DEPTH_MAX: Final = 16  # levels of arrays and objects; the deepest honest request has five
 STRUCTURES_MAX: Final = 20_000  # arrays and objects in one body, counted by their opening brackets
+COLONS_MAX: Final = 20_000
 ID_LENGTH_MAX: Final = 256
 METHOD_LENGTH_MAX: Final = 100
 EXACT_NUMBER_MAX: Final = 2**53  # a larger number in an id would not come back as it was sent
@@ -100,19 +101,25 @@ Item: TypeAlias = Request | InvalidRequest
 def parse(raw: bytes) -> Item | list[Item]:
     """The request, or the batch, in a body.
 
-    Raises ``Fault``, to be answered under the id null: −32700 for what is no JSON, nests too deep or holds NaN,
-    −32600 for an empty batch, −32005 for one that is too long or holds too many arrays and objects.
+    Raises ``Fault``, to be answered under the id null: −32700 for what is no JSON, nests too deep, has a name twice or
+    holds NaN, −32600 for an empty batch, −32005 for one that is too long or holds too many arrays and objects.
     """
     # Each level opens with a bracket: few brackets cannot nest deep, and that is the way of most requests.
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > STRUCTURES_MAX:
         raise make_fault(TOO_LARGE, "json_too_complex", f"at most {STRUCTURES_MAX} arrays and objects")
+    colons = raw.count(b":")
+    if colons > COLONS_MAX:
+        raise make_fault(TOO_LARGE, "json_too_complex", f"at most {COLONS_MAX} names, and colons in texts")
     try:
         document: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise make_fault(PARSE_ERROR, "json_invalid", error.msg.partition(":")[0]) from error
     if brackets > DEPTH_MAX and not _is_shallow(document, DEPTH_MAX):
         raise make_fault(PARSE_ERROR, "json_too_deep", f"at most {DEPTH_MAX} levels")
+    # Each name is followed by a colon: no more colons than names, and none of the names was read over another.
+    if colons != _count_names(document):
+        _check_names(raw)
     if type(document) is not list:
         return read_request(document)
     if not document:
@@ -169,6 +176,7 @@ def dump(document: object) -> bytes:
         return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
+_STRUCTURES: Final = (dict, list)
 _NO_PARAMS: Final[dict[str, Json]] = {}
 
 
@@ -179,6 +187,28 @@ def _is_valid_id(value: Json | float) -> bool:
     if kind is int or kind is float:
         return -EXACT_NUMBER_MAX <= cast(float, value) <= EXACT_NUMBER_MAX
     return value is None
+
+
+def _count_names(value: Json) -> int:
+    """How many members all objects in a document have together."""
+    if type(value) is dict:
+        return len(value) + sum(_count_names(part) for part in value.values() if type(part) in _STRUCTURES)
+    if type(value) is list:
+        return sum(_count_names(part) for part in value if type(part) in _STRUCTURES)
+    return 0
+
+
+def _check_names(raw: bytes) -> None:
+    """Raises ``Fault`` (``json_name_repeated``): which of two values counts is for its writer to say."""
+
+    def check(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            raise make_fault(PARSE_ERROR, "json_name_repeated", ascii(next(n for n in names if names.count(n) > 1)))
+        return found
+
+    json.loads(raw, object_pairs_hook=check)
 
 
 def _is_shallow(value: Json, levels_left: int) -> bool:

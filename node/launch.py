@@ -227,8 +227,11 @@ def make_runtime(node: OpenNode, upkeep: Upkeep | None = None) -> Runtime:
     upkeep = replace(upkeep or Upkeep(), snapshot_path=config.chain_directory / SNAPSHOT_NAME)
     allowed = frozenset((*config.allowed_peers, *(peer.public_key for peer in config.peers)))
 
+    def list_validators() -> frozenset[PublicKey]:
+        return frozenset(member.public_key for member in core.validators.members)
+
     def list_allowed() -> frozenset[PublicKey]:
-        return allowed | {member.public_key for member in core.validators.members}
+        return allowed | list_validators()
 
     return Runtime(
         NodeParts(
@@ -248,6 +251,7 @@ def make_runtime(node: OpenNode, upkeep: Upkeep | None = None) -> Runtime:
             port=config.p2p_port,
             addresses=_list_addresses(config),
             list_allowed=list_allowed,
+            list_validators=list_validators,
             limits=config.peer_limits,
         ),
     )

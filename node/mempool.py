@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from ledger.errors import NotAdmitted, Rejected
@@ -30,8 +31,9 @@ class Overloaded(NotAdmitted):
 
 @dataclass(slots=True)
 class Pending:
-    """One admitted transaction; ``gossip_due_ms`` is when it is sent to peers again."""
+    """One admitted transaction; ``number`` counts arrivals, ``gossip_due_ms`` is when it is sent to peers again."""
 
+    number: int
     transaction: Transaction
     is_from_door: bool
     source: PublicKey | None
@@ -55,6 +57,7 @@ class Mempool:
         self.bytes_max = bytes_max
         self.size_bytes = 0
         self._pending: dict[Hash, Pending] = {}
+        self._last_number = 0
         self._by_raw: dict[bytes, Transaction] = {}
         self._holdings: dict[Address, Holding] = {}
         self._dropped: OrderedDict[Hash, Rejected] = OrderedDict()
@@ -90,7 +93,9 @@ class Mempool:
             raise NotAdmitted("transaction_already_pending", tx.tx_id.hex())
         self.check_room(tx.raw)
         self.check_share(tx)
-        self._pending[tx.tx_id] = Pending(tx, is_from_door, source, now_ms + REGOSSIP_AFTER_MS, REGOSSIP_AFTER_MS)
+        self._last_number += 1
+        due_ms = now_ms + REGOSSIP_AFTER_MS
+        self._pending[tx.tx_id] = Pending(self._last_number, tx, is_from_door, source, due_ms, REGOSSIP_AFTER_MS)
         self._by_raw[tx.raw] = tx
         self.size_bytes += len(tx.raw)
         held = self._holdings.setdefault(tx.sender, Holding())
@@ -114,11 +119,17 @@ class Mempool:
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was pending here left without being committed."""
-        return self._dropped.get(tx_id)
+        error = self._dropped.get(tx_id)
+        return None if error is None else error.restate()
 
     def list_transactions(self) -> list[Transaction]:
         """Every pending transaction, in order of arrival."""
         return [pending.transaction for pending in self._pending.values()]
+
+    def list_page(self, limit: int, *, after: int) -> list[tuple[int, Transaction]]:
+        """So many pending transactions that came after the one with the number ``after``, each with its own."""
+        later = (pending for pending in self._pending.values() if pending.number > after)
+        return [(pending.number, pending.transaction) for pending in islice(later, limit)]
 
     def iterate(self, *, is_from_door: bool) -> Iterator[Transaction]:
         """The pending transactions that came through the door, or those that peers sent."""
@@ -139,7 +150,7 @@ class Mempool:
         if pending is not None:
             self.refusals.note(pending.transaction.raw, error, tx_id, height=height)
         self.remove((tx_id,))
-        self._dropped[tx_id] = error
+        self._dropped[tx_id] = error.restate()
         while len(self._dropped) > DROPPED_REMEMBERED_MAX:
             self._dropped.popitem(last=False)
 

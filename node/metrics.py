@@ -93,7 +93,10 @@ class _StatusCollector(Collector):
             "syncing": ("1 while the node catches up.", int(status.is_syncing)),
         }
         if CLOCK_SKEW in status.counters:
-            gauges[CLOCK_SKEW] = ("How far this clock is from its peers'.", status.counters[CLOCK_SKEW])
+            gauges[CLOCK_SKEW] = (
+                "How far this clock is ahead of the others'.",
+                status.counters[CLOCK_SKEW],
+            )
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"wattprint_{name}", text, value=value)
         yield from _collect_traffic(status)

@@ -53,6 +53,6 @@ class Refusals:
     def note(self, raw: bytes, error: Rejected, tx_id: Hash | None, *, height: int) -> None:
         """Remember a refusal after block ``height``."""
         until_height = None if is_final(error, tx_id) else height + REFUSED_BLOCKS
-        self._by_hash[sha256(raw)] = Refusal(error, tx_id, until_height)
+        self._by_hash[sha256(raw)] = Refusal(error.restate(), tx_id, until_height)
         if len(self._by_hash) > REFUSALS_MAX:
             self._by_hash.popitem(last=False)

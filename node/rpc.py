@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client import ProcessCollector
 
 from node.chain_store import read_validators
+from node.http_server import HttpServer
 from node.jsonrpc import OVERLOADED, TOO_LARGE, Fault, dump, encode_error, make_fault
 from node.logs import Log
 from node.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -26,17 +23,19 @@ from node.metrics import NodeMetrics
 from node.rpc_dispatch import Dispatcher
 from node.rpc_gate import DEFAULT_GATE, Gate, GateSettings, Visitor, is_loopback_host
 from node.rpc_methods import METHODS, rpc_discover
-from node.rpc_socket import Hub
+from node.rpc_socket import READER_TOO_SLOW, Hub
 from node.service import CommittedBlock, NodeService
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8600
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
-BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all requests at once
+BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all requests and large answers at once
 BODY_SECONDS_MAX: Final = 20  # for a body to arrive
+LARGE_BYTES: Final = 64 * 1024  # an answer below it is off our hands when it is written
+LARGE_SECONDS_MAX: Final = 60  # for a large one to be taken
 REQUESTS_MAX: Final = 2_048  # at once; most of them wait for a block
-KEEP_ALIVE_SECONDS: Final = 75  # more than clients keep an idle connection, so that it is they who let go
 SHUTDOWN_SECONDS: Final = 2
+SERVER: Final = "wattprint"  # and not which versions of what it stands on
 JSON_TYPE: Final = "application/json"
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -50,6 +49,8 @@ _EXPLORER: Final = Path(__file__).with_name("explorer")
 _EXPLORER_FILES: Final = {
     "/": ("index.html", "text/html"),
     "/explorer.js": ("explorer.js", "text/javascript"),
+    "/explorer-pages.js": ("explorer-pages.js", "text/javascript"),
+    "/explorer-parts.js": ("explorer-parts.js", "text/javascript"),
     "/explorer.css": ("explorer.css", "text/css"),
 }
 
@@ -91,7 +92,7 @@ class RpcServer:
             ("GET", "/readyz"): self._serve_readiness,
             **{("GET", path): self._serve_file for path in self._files},
         }
-        self._paths = {"/rpc", *(path for _, path in self._pages)}
+        self._verbs = {"/rpc": "POST, OPTIONS", **{path: "GET, HEAD" for _, path in self._pages}}
         self._runner: web.ServerRunner | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -99,23 +100,11 @@ class RpcServer:
         """Listen. Raises ``OSError`` when the address cannot be bound."""
         loop = asyncio.get_running_loop()
 
-        def make_request(
-            message: RawRequestMessage,
-            payload: StreamReader,
-            protocol: RequestHandler,
-            writer: AbstractStreamWriter,
-            task: asyncio.Task[None],
-        ) -> web.BaseRequest:
-            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
-
-        # The plain server without an application: no router, no middlewares, no signals on the way of a transaction.
-        server = web.Server(
+        server = HttpServer(
             self._serve,
-            request_factory=make_request,
-            access_log=None,
-            debug=False,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            auto_decompress=False,
+            body_bytes_max=BODY_BYTES_MAX,
+            count_refusal=self.metrics.count_refusal,
+            name_client=lambda address: self._gate.identify(address, None).address,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
@@ -132,7 +121,9 @@ class RpcServer:
             self._unsubscribe = None
         self._hub.close()
         if self._runner is not None:
+            stopping = asyncio.create_task(self._dispatcher.stop())  # so that no answer keeps the server waiting
             await self._runner.cleanup()
+            await stopping
             self._runner = None
 
     def _on_block(self, loop: asyncio.AbstractEventLoop, block: CommittedBlock) -> None:
@@ -150,12 +141,37 @@ class RpcServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         origin = request.headers.get("Origin")
-        if not self._gate.is_origin_allowed(origin, request.headers.get("Host")):
-            return web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
-        response = await self._route(request, request.path)
-        if origin is not None and not response.prepared:
+        if self._gate.is_origin_allowed(origin, request.headers.get("Host")):
+            response = await self._route(request, request.path)
+        else:
+            response = web.Response(status=403, text="a page of another origin, and not one of rpc.origins")
+        if not response.prepared:
+            response.headers["Server"] = SERVER
             response.headers.update(self._gate.make_origin_headers(origin))
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) > LARGE_BYTES:
+            return await self._send_large(request, response, len(response.body))
         return response
+
+    async def _send_large(self, request: web.BaseRequest, response: web.Response, size: int) -> web.Response:
+        """Send an answer whose reader may be slow: it counts until it is taken, and then has waited long enough."""
+        if self._bodies_bytes + size > BODIES_BYTES_MAX:
+            return self._refuse_too_many()
+        self._bodies_bytes += size
+        try:
+            async with asyncio.timeout(LARGE_SECONDS_MAX):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            self.metrics.count_refusal(READER_TOO_SLOW)
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._bodies_bytes -= size
+        return response
+
+    def _refuse_too_many(self) -> web.Response:
+        self.metrics.count_refusal("too_many_requests")
+        return _make_json(encode_error(None, make_fault(OVERLOADED, "too_many_requests")), status=503)
 
     async def _route(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         visitor = self._gate.identify(request.remote, request.headers.get("Authorization"))
@@ -169,22 +185,28 @@ class RpcServer:
             return await self._serve_rpc(request, visitor)
         if path == "/rpc" and request.method == "OPTIONS":
             headers = self._gate.make_preflight_headers(request.headers.get("Origin"))
-            return web.Response(status=204 if headers else 405, headers=headers)
-        page = self._pages.get((request.method, path))
+            return web.Response(status=204, headers=headers) if headers else self._refuse_verb(path)
+        # aiohttp leaves the body out of an answer to HEAD.
+        page = self._pages.get(("GET" if request.method == "HEAD" else request.method, path))
         if page is None:
-            return web.Response(status=405 if path in self._paths else 404)
+            return self._refuse_verb(path) if path in self._verbs else web.Response(status=404, text="no such page")
         if path in NEED_TOKEN and self._gate.reads_need_token and not visitor.has_token:
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"}, text="a token is needed")
         return await page(request, visitor)
 
+    def _refuse_verb(self, path: str) -> web.Response:
+        verbs = self._verbs[path]
+        return web.Response(status=405, headers={"Allow": verbs}, text=f"{path} takes {verbs}")
+
     async def _serve_rpc(self, request: web.BaseRequest, visitor: Visitor) -> web.Response:
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            return web.Response(status=415, text="a body as it is, without Content-Encoding")
         length = request.content_length
         if length is not None and length > BODY_BYTES_MAX:
             return _answer_too_large()
         expected = BODY_BYTES_MAX if length is None else length
         if self._requests >= REQUESTS_MAX or self._bodies_bytes + expected > BODIES_BYTES_MAX:
-            self.metrics.count_refusal("too_many_requests")
-            return _make_json(encode_error(None, make_fault(OVERLOADED, "too_many_requests")), status=503)
+            return self._refuse_too_many()
         self._requests += 1
         self._bodies_bytes += expected
         try:

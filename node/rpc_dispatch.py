@@ -17,6 +17,7 @@ from ledger.fields import Json
 from node.jsonrpc import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    TOO_LARGE,
     Fault,
     Item,
     Request,
@@ -29,8 +30,11 @@ from node.jsonrpc import (
 from node.methods import Handler, explain
 from node.metrics import NodeMetrics
 from node.rpc_gate import Gate, Visitor, make_rate_fault
+from node.rpc_long_reads import LONG_READS, LongReads
 from node.rpc_methods import METHODS
 from node.service import NodeService
+
+ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # of one batch, and then the last of them
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class Dispatcher:
         self.service = service
         self.metrics = metrics
         self.gate = gate
+        self._long_reads = LongReads(service)
 
     async def answer(
         self, raw: bytes, visitor: Visitor, handlers: Mapping[str, Handler] = _NO_HANDLERS
@@ -58,6 +63,10 @@ class Dispatcher:
             return await self._answer_batch(parsed, visitor, handlers)
         return await self._answer_item(cast(Item, parsed), visitor, handlers)
 
+    async def stop(self) -> None:
+        """Let go of the store; nothing is answered from it after that."""
+        await self._long_reads.stop()
+
     def check_rate(self, visitor: Visitor, requests: int) -> None:
         """Count requests against the rate of their address; 0 asks whether one more would be within it.
 
@@ -67,15 +76,24 @@ class Dispatcher:
             raise make_rate_fault()
 
     async def _answer_batch(self, items: list[Item], visitor: Visitor, handlers: Mapping[str, Handler]) -> bytes | None:
-        """Calls that wait run side by side, each begun in its order; reads let others have a turn in between."""
+        """Calls that wait run side by side, each begun in its order; reads let others have a turn in between.
+
+        Once the answers fill ``ANSWERS_BYTES_MAX``, what is left is refused unasked.
+        """
         answers: list[asyncio.Task[bytes | None] | bytes | None] = []
+        size_bytes = 0
         for item in items:
+            if size_bytes > ANSWERS_BYTES_MAX:
+                answers.append(self._refuse_unasked(item))
+                continue
             method = METHODS.get(item.method) if isinstance(item, Request) else None
             if method is not None and method.is_waiting:
                 answers.append(asyncio.create_task(self._answer_item(item, visitor, handlers)))
             else:
                 await asyncio.sleep(0)
-                answers.append(await self._answer_item(item, visitor, handlers))
+                answer = await self._answer_item(item, visitor, handlers)
+                size_bytes += len(answer or b"")
+                answers.append(answer)
         done = [await one if isinstance(one, asyncio.Task) else one for one in answers]
         said = [one for one in done if one is not None]
         return encode_batch(said) if said else None
@@ -102,11 +120,19 @@ class Dispatcher:
             raise make_fault(METHOD_NOT_FOUND, "method_unknown", ascii(request.method))
         began = time.perf_counter()
         try:
+            arguments = method.bind(request.params)
+            if request.method in LONG_READS:
+                return await self._long_reads.answer(method, arguments)
             handle = handlers.get(request.method, method.handle)
-            result = handle(self.service, **method.bind(request.params))
+            result = handle(self.service, **arguments)
             return await cast("Awaitable[Json]", result) if method.is_waiting else cast(Json, result)
         finally:
             self.metrics.observe_call(request.method, time.perf_counter() - began)
+
+    def _refuse_unasked(self, item: Item) -> bytes | None:
+        fault = make_fault(TOO_LARGE, "answers_too_large", f"those before it have {ANSWERS_BYTES_MAX} bytes")
+        answer = self._refuse(item.id, fault)
+        return None if isinstance(item, Request) and item.is_notification else answer
 
     def _refuse(self, request_id: str | float | None, fault: Fault) -> bytes:
         reason = fault.data.get("reason") if isinstance(fault.data, dict) else None

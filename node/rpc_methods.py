@@ -15,7 +15,7 @@ from ledger.errors import Malformed, Rejected
 from ledger.fields import Bounds, Json, Length, get_codec
 from ledger.primitives import Hash
 from ledger.receipt import to_json as event_to_json
-from ledger.transaction import TRANSACTION_BYTES_MAX, transaction_to_json
+from ledger.transaction import TRANSACTION_BYTES_MAX, Transaction, transaction_to_json
 from node.chain_store import get_header, read_head_height, read_validators
 from node.jsonrpc import METHOD_NOT_FOUND, TIMED_OUT, Fault, make_fault
 from node.methods import Handler, Method, explain, make_method
@@ -29,6 +29,8 @@ from node.service import NodeService, Outcome, Wait
 
 SUBMIT_MANY_MAX: Final = 1_000  # transactions in one call
 PENDING_LIMIT_MAX: Final = 1_000
+PENDING_LIMIT_DEFAULT: Final = 100
+CURSOR_BYTES: Final = 8  # a number of arrival
 TIMEOUT_MS_MAX: Final = 120_000
 TIMEOUT_MS_DEFAULT: Final = 10_000
 
@@ -114,11 +116,12 @@ def tx_simulate(service: NodeService, transaction: TransactionBytes) -> JsonObje
 def tx_get(service: NodeService, tx_id: Hash) -> JsonObject:
     """A transaction by its id. Its status is ``pending``, ``committed``, ``dropped`` or ``expired``.
 
-    With ``committed`` come height, index, block_id, time_ms and events; with ``dropped`` and ``expired`` the error.
+    With ``committed`` come height, index, block_id, time_ms and events, which are null or empty before; with
+    ``dropped`` and ``expired`` the error in place of the transaction, whose bytes are forgotten.
     """
     pending = service.find_pending(tx_id)
     if pending is not None:
-        return {"tx_id": tx_id.hex(), "status": "pending", "transaction": transaction_to_json(pending)}
+        return {"tx_id": tx_id.hex(), "status": "pending", **_NOWHERE, "transaction": transaction_to_json(pending)}
     found = chain.find_transaction(View(service.reader, service.table, service.tree), tx_id=tx_id.hex())
     if found is not None:
         return found
@@ -126,18 +129,28 @@ def tx_get(service: NodeService, tx_id: Hash) -> JsonObject:
     if error is None:
         raise explain(NotFound("transaction_not_found", tx_id.hex()))
     status = "expired" if error.reason == "transaction_expired" else "dropped"
-    return {"tx_id": tx_id.hex(), "status": status, "error": explain(error).to_json()}
+    return {"tx_id": tx_id.hex(), "status": status, **_NOWHERE, "error": explain(error).to_json()}
 
 
-def tx_pending(service: NodeService, tx_id: Hash | None = None, limit: PendingLimit = 100) -> JsonObject:
+def tx_pending(
+    service: NodeService,
+    tx_id: Hash | None = None,
+    limit: PendingLimit = PENDING_LIMIT_DEFAULT,
+    cursor: Annotated[bytes, Length(CURSOR_BYTES)] | None = None,
+) -> JsonObject:
     """The pending transactions in order of arrival, or the one with this id; and how many there are in all."""
+    page: list[tuple[int, Transaction]] = []
     if tx_id is None:
-        listed = service.list_pending(limit)
-    else:
-        pending = service.find_pending(tx_id)
-        listed = [] if pending is None else [pending]
-    shown: list[Json] = [{"status": "pending", **transaction_to_json(one)} for one in listed]
-    return {"transactions": shown, "mempool_transactions": service.get_status().mempool_transactions}
+        after = 0 if cursor is None else int.from_bytes(cursor, "big")
+        page = service.list_pending(limit + 1, after=after)
+    elif (pending := service.find_pending(tx_id)) is not None:
+        page = [(0, pending)]
+    shown: list[Json] = [{"status": "pending", **_NOWHERE, **transaction_to_json(one)} for _, one in page[:limit]]
+    return {
+        "transactions": shown,
+        "next_cursor": page[limit - 1][0].to_bytes(CURSOR_BYTES, "big").hex() if len(page) > limit else None,
+        "mempool_transactions": service.get_status().mempool_transactions,
+    }
 
 
 def subscribe(_service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> JsonObject:
@@ -211,6 +224,7 @@ def _show_head(header: Header) -> JsonObject:
     }
 
 
+_NOWHERE: Final[JsonObject] = {"height": None, "index": None, "events": []}
 _TRANSACTION_CODEC: Final = get_codec(TransactionBytes)
 _HANDLERS: Final[tuple[Handler, ...]] = (
     chain_status,

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Final
 
 from ledger.errors import CorruptStore, Rejected
-from ledger.fields import Json
 from ledger.primitives import Address, Hash, PublicKey
 from ledger.receipt import Event
 from ledger.state_root import StateTree
@@ -60,13 +59,15 @@ from node.inputs import (
 from node.journal import Journal
 from node.logs import Log
 from node.mempool import Overloaded
+from node.metrics import CLOCK_SKEW
+from node.peer_table import describe_peers
 from node.service import CommittedBlock, NodeStatus, Outcome, Wait
 from node.version import VERSION
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits
 from p2p.messages import DocumentBlock, DocumentBlockRequest, PeerMessage, SnapshotPart, SnapshotRequest
 from p2p.network import Network
 from p2p.peers import PeerAddress
-from p2p.session import LocalNode, Traffic
+from p2p.session import LocalNode
 
 TICK_SECONDS: Final = 1
 WAITERS_MAX: Final = 50_000  # submissions that wait for a block; more are answered as admitted only
@@ -103,6 +104,7 @@ class PeerSettings:
     port: int
     addresses: Sequence[PeerAddress]
     list_allowed: Callable[[], Collection[PublicKey]]
+    list_validators: Callable[[], Collection[PublicKey]]  # the others share a part of our time among them
     limits: PeerLimits = DEFAULT_LIMITS
 
 
@@ -118,6 +120,7 @@ class Runtime:
             listen_port=peers.port,
             addresses=peers.addresses,
             list_allowed=peers.list_allowed,
+            list_validators=peers.list_validators,
             limits=peers.limits,
             handler=self,
             get_height=lambda: self._core.header.height,
@@ -376,7 +379,7 @@ class Runtime:
             is_validator=self._is_signing(),
             is_syncing=self._core.is_syncing,
             round=self._core.round,
-            peers=tuple(_describe_peers(self._network)),
+            peers=tuple(describe_peers(self._network)),
             mempool_transactions=len(self._core.mempool),
             mempool_bytes=self._core.mempool.size_bytes,
             counters={**self._counters, **self._count_peers()},
@@ -389,7 +392,9 @@ class Runtime:
     def _count_peers(self) -> dict[str, int]:
         refused = {f"peers_refused_{reason}": count for reason, count in self._network.refusals.items()}
         banned = sum(one.is_banned for one in self._network.standings())
-        return {**refused, "peers_banned": banned, "copies_left_out": self._core.intake.left_out}
+        skew_ms = self._core.clock_skew_ms
+        gauges = {} if skew_ms is None else {CLOCK_SKEW: skew_ms}
+        return {**refused, "peers_banned": banned, "copies_left_out": self._core.intake.left_out, **gauges}
 
     async def submit(self, raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
         """Admit transactions, in order, each on its own; one outcome each, in order."""
@@ -417,9 +422,9 @@ class Runtime:
         """A transaction that waits for a block."""
         return self._core.mempool.find(tx_id)
 
-    def list_pending(self, limit: int) -> list[Transaction]:
-        """The first of those that wait."""
-        return self._core.mempool.list_transactions()[:limit]
+    def list_pending(self, limit: int, *, after: int = 0) -> list[tuple[int, Transaction]]:
+        """The first of those that wait, past a number of arrival."""
+        return self._core.mempool.list_page(limit, after=after)
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was admitted here is neither pending nor committed."""
@@ -468,29 +473,3 @@ def open_store(store: Store, make_genesis_batch: Callable[[], dict[bytes, bytes 
     """Write the genesis batch into a store that holds nothing yet."""
     if chain_store.is_empty(store):
         store.write(make_genesis_batch(), sync=True)
-
-
-def _describe_peers(network: Network) -> list[dict[str, Json]]:
-    standings = {standing.public_key: standing for standing in network.standings()}
-    return [
-        {
-            "public_key": peer.public_key.hex(),
-            "moniker": peer.moniker,
-            "host": peer.host,
-            "connected_ms": peer.connected_ms,
-            "score": standings[peer.public_key].score,
-            "bans": standings[peer.public_key].bans,
-            "last_misbehaviour": standings[peer.public_key].last_misbehaviour,
-            "used_ms": peer.used_ms,
-            "paused_ms": peer.paused_ms,
-            "received": _describe_traffic(peer.received),
-            "sent": _describe_traffic(peer.sent),
-            "waiting": {queue.name.lower(): count for queue, count in peer.waiting.items()},
-            "dropped": {queue.name.lower(): count for queue, count in peer.dropped.items()},
-        }
-        for peer in network.peers()
-    ]
-
-
-def _describe_traffic(rows: Mapping[str, Traffic]) -> dict[str, Json]:
-    return {name: {"messages": row.count, "bytes": row.size_bytes} for name, row in rows.items()}

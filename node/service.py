@@ -89,7 +89,8 @@ class NodeService(Protocol):
 
     def find_pending(self, tx_id: Hash) -> Transaction | None: ...
 
-    def list_pending(self, limit: int) -> list[Transaction]: ...
+    def list_pending(self, limit: int, *, after: int = 0) -> list[tuple[int, Transaction]]:
+        """Pending transactions in order of arrival, past the number ``after``; each with its own, which only rises."""
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was once admitted here is no longer pending (``transaction_expired`` too)."""

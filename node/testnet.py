@@ -83,6 +83,14 @@ class TestnetError(LocalError):
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """How a node is started: of which release, and ``through`` which command, e.g. ``ip netns exec NAME``."""
+
+    release: Path = Path(__file__).resolve().parent.parent  # where its packages are
+    through: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeState:
     """One node as ``testnet status`` tells it. ``pid`` None: not running."""
 
@@ -102,6 +110,7 @@ class Testnet:
         self.directory = directory
         self._rpc_ports = tuple(rpc_ports)
         self._p2p_ports = tuple(p2p_ports)
+        self.launches: dict[int, Launch] = {}  # index → how that node is started from now on, if not as this program
         self._children: dict[int, int] = {}  # index → pid of those that this object started, to be reaped
 
     # — making and finding —
@@ -305,20 +314,22 @@ class Testnet:
 
     def _check_ports(self, index: int) -> None:
         """A taken port is told before the node starts, with its number, rather than by the node's log."""
+        is_elsewhere = bool(self.launches.get(index, Launch()).through)  # where other ports may be free
         for port in (self._rpc_ports[index], self._p2p_ports[index]):
-            if not is_port_free(port):
+            if not is_elsewhere and not is_port_free(port):
                 raise TestnetError("port_taken", f"{port}, which node{index} needs; choose another --base-port")
 
     def _spawn(self, index: int) -> int:
-        home = self.get_home(index)
-        root = str(Path(__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        home, launch = self.get_home(index), self.launches.get(index, Launch())
+        paths = [str(launch.release), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # -P: what lies in the directory where somebody types the command is not taken for a package of ours.
+        command = [*launch.through, sys.executable, "-P", "-m", NODE_MODULE, str(home)]
         try:
             log = os.open(home / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
-                pid = os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-m", NODE_MODULE, str(home)],
+                pid = os.posix_spawnp(
+                    command[0],
+                    command,
                     make_environment() | {"PYTHONPATH": os.pathsep.join(paths)},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -18,7 +18,7 @@ class PeerLimits:
     """The limits for each peer, by its proven key."""
 
     budget_percent: int = 100  # of the counts and bytes a minute that p2p/messages.py gives each message type
-    time_share_percent: int = 25  # of our processor time, by what p2p/messages.py says that a message costs
+    time_share_percent: int = 25  # of our processor time, by p2p/messages.py; guests have as much together
     faults_before_ban: int = 5  # a breach of the wire protocol is one too many at once
     ban_ms: int = 60_000  # the first; each lasts twice as long as the one before
     ban_ms_max: int = 3_600_000

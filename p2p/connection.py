@@ -73,6 +73,7 @@ class Connection:
         self._handshake_timeout_ms = handshake_timeout_ms
         self._outbox = Outbox()
         self._time = TimeBudget(time_share_percent, clock_ms())
+        self.shared_time: TimeBudget | None = None  # that it has to share with others, beside its own
         self._turn_us = self._used_us = self._paused_ms = 0
         self._has_output = asyncio.Event()
         self._started_ms = clock_ms()
@@ -221,7 +222,10 @@ class Connection:
         """
         self._turn_us += used_us
         self._used_us += used_us
-        pause_ms = self._time.charge(used_us, self._clock_ms())
+        now_ms = self._clock_ms()
+        pause_ms = self._time.charge(used_us, now_ms)
+        if self.shared_time is not None:
+            pause_ms = max(pause_ms, self.shared_time.charge(used_us, now_ms))
         if pause_ms or self._turn_us >= TURN_US_MAX:
             self._turn_us = 0
             self._paused_ms += pause_ms

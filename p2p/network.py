@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -24,7 +25,7 @@ from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
-from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TokenBuckets
+from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TimeBudget, TokenBuckets
 from p2p.connection import Connection, PeerInfo, WebSocket
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
@@ -53,6 +54,8 @@ SOCKETS_BURST: Final = 100
 ADDRESSES_MAX: Final = 4_096  # whose rate is remembered
 ACCEPT_PAUSE_SECONDS: Final = 1  # after the system had no socket to give
 CLOSE_SECONDS: Final = 1  # for the other side to confirm the end of TLS
+# An ended connection is left by aiohttp and ssl as a cycle, with up to 200 KB of what it had sent.
+COLLECT_AFTER_CONNECTIONS: Final = 64
 HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
 
 _logger = logging.getLogger(__name__)
@@ -79,7 +82,9 @@ class Network:
     """All connections of one node.
 
     ``clock_ms`` should be monotonic. ``list_allowed`` is asked at every handshake, so the set may change;
-    ``recheck_allowed`` applies a change to those already connected. ``random`` only spreads redials.
+    ``recheck_allowed`` applies a change to those already connected. Who is not of ``list_validators`` shares one
+    validator's share of our time with all others who are not, so that finality does not wait for guests, however many.
+    ``random`` only spreads redials.
     """
 
     def __init__(
@@ -97,11 +102,14 @@ class Network:
         make_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES),
         limits: PeerLimits = DEFAULT_LIMITS,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
+        list_validators: Callable[[], Collection[PublicKey]] | None = None,
     ) -> None:
         self._local = local
         self._limits = limits
         self._listen_host, self._listen_port = listen_host, listen_port
         self._list_allowed = list_allowed
+        self._list_validators = list_validators
+        self._guests_time = TimeBudget(limits.time_share_percent, clock_ms())
         self._tls = PeerTls(local)
         self._handler = handler
         self._get_height = get_height
@@ -114,6 +122,7 @@ class Network:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_dialler = asyncio.Event()
         self._is_stopping = False
+        self._ended = 0  # connections, since the start
         self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
         app = web.Application()
         app.router.add_get(PATH, self._serve)
@@ -198,6 +207,8 @@ class Network:
         allowed = self._list_allowed()
         for key in [key for key in self._peers if key not in allowed]:
             self.disconnect(key, "stranger")
+        for key, connection in self._peers.items():
+            connection.shared_time = self._find_shared_time(key)
 
     def peers(self) -> list[PeerInfo]:
         """The connected peers, by key."""
@@ -250,6 +261,7 @@ class Network:
             existing.refuse("duplicate_connection")
         self._peers[key] = connection
         connection.is_proven = True
+        connection.shared_time = self._find_shared_time(key)
         self._book.note_connected(key, self._clock_ms())
         _logger.info("peer up: %s", connection.name)
         self._handler.on_peer_up(key, height)
@@ -263,6 +275,10 @@ class Network:
         self._wake_dialler.set()
         _logger.info("peer down: %s %s", connection.name, reason)
         self._handler.on_peer_down(key, reason)
+
+    def _find_shared_time(self, key: PublicKey) -> TimeBudget | None:
+        is_guest = self._list_validators is not None and key not in self._list_validators()
+        return self._guests_time if is_guest else None
 
     def _find_refusal(self, key: PublicKey) -> str | None:
         if key not in self._list_allowed():
@@ -305,6 +321,9 @@ class Network:
                 self._remove_peer(connection, connection.reason)
             self._connections.discard(connection)
             connection.ended.set_result(None)
+            self._ended += 1
+            if self._ended % COLLECT_AFTER_CONNECTIONS == 0:
+                gc.collect()
 
     async def _accept_forever(self, listener: socket.socket) -> None:
         server = self._runner.server

@@ -167,9 +167,11 @@ def read_memory_mb(net: Testnet) -> list[int]:
 
 
 def read_cpu_ms(net: Testnet) -> int:
-    """Processor time that all nodes have used so far, in milliseconds: steadier than the clock on a shared machine."""
+    """Processor time that all running nodes have used so far, in ms: steadier than the clock on a shared machine."""
     ticks = 0
     for node in net.list_nodes():
+        if node.pid is None:
+            continue
         fields = Path(f"/proc/{node.pid}/stat").read_text().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks * 1000 // os.sysconf("SC_CLK_TCK")

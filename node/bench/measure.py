@@ -83,15 +83,22 @@ class Finality:
     p99_ms: int
 
 
+def sign_transfers(field: Field, count: int) -> list[bytes]:
+    """So many signed transfers, each from one account to the next."""
+    accounts = field.accounts
+    return [
+        field.sign(TransferCredits(accounts[(i + 1) % len(accounts)].address, 1, ""), accounts[i % len(accounts)])
+        for i in range(count)
+    ]
+
+
 async def measure_transfers(field: Field, *, count: int, connections: int) -> Throughput:
     """Signed transfers, one per JSON-RPC request, over all nodes."""
     await field.refresh()
-    accounts = field.accounts
-    requests = []
-    for i in range(count):
-        payload = TransferCredits(accounts[(i + 1) % len(accounts)].address, 1, "")
-        raw = field.sign(payload, accounts[i % len(accounts)])
-        requests.append(make_request("tx_submit", {"transaction": raw.hex(), "wait": "admitted"}))
+    requests = [
+        make_request("tx_submit", {"transaction": raw.hex(), "wait": "admitted"})
+        for raw in sign_transfers(field, count)
+    ]
     async with Watch(field) as watch:
         stopwatch = Stopwatch(field)
         _check(await send_all(requests, field.ports, connections=connections))

@@ -1,4 +1,4 @@
-"""Runs measurements and shows them: ``wattprint bench transfers|readings|finality|all``.
+"""Runs measurements and shows them: ``wattprint bench transfers|readings|finality|sync|all``.
 
 Owns the order of things and the table. Each figure comes from a fresh network.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.fields import Json
+from node.bench.catching_up import VALIDATORS_MIN, measure_catching_up
 from node.bench.field import open_field
 from node.bench.measure import (
     LONE_INTERVAL_MS,
@@ -30,6 +31,7 @@ class Measurement(enum.StrEnum):
     TRANSFERS = "transfers"
     READINGS = "readings"
     FINALITY = "finality"
+    SYNC = "sync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,16 @@ async def run(options: BenchOptions) -> list[Result]:
     results: list[Result] = []
     for validators in options.validators:
         for measurement in options.measurements:
+            if measurement is Measurement.SYNC and validators < VALIDATORS_MIN:
+                continue  # nobody is left to catch up with
             async with open_field(validators=validators, block_ms=options.block_ms) as field:
                 if measurement is Measurement.TRANSFERS:
                     count = options.transfers
                     results.append(await measure_transfers(field, count=count, connections=options.connections))
                 elif measurement is Measurement.READINGS:
                     results.append(await measure_readings(field, days=options.days, reports_per_transaction=10))
+                elif measurement is Measurement.SYNC:
+                    results.append(await measure_catching_up(field, count=options.transfers))
                 else:
                     results.append(await measure_finality(field, count=15, interval_ms=LONE_INTERVAL_MS))
                     results.append(await measure_finality(field, count=500, interval_ms=10))

@@ -19,6 +19,7 @@ from contracts_native.table import load_table
 from ledger.errors import CorruptStore, Malformed, Rejected
 from node.cli import groups
 from node.cli.derive import make_transaction_command, make_verb
+from node.cli.options import make_root_options
 from node.cli.reads import list_read_groups, list_reads, make_read_command
 from node.client_errors import NodeUnreachable, RpcError
 from node.errors import LocalError
@@ -35,6 +36,7 @@ _HELP: Final = """Who bought this green energy, and where did a buyer's energy c
 
 Every command has --json (one JSON document on stdout). Those that ask a node have --node URL (or WATTPRINT_NODE, and
 WATTPRINT_TOKEN where the node wants one), those that sign have --key FILE (or WATTPRINT_KEY, and WATTPRINT_PASSPHRASE).
+These three may stand before the command's name as well.
 
 \b
 A first walk:
@@ -46,7 +48,26 @@ A first walk:
   wattprint testnet stop --directory testnet
 
 Exit status: 0 done, 1 refused by the ledger (the reason is on stderr), 2 wrong usage, 3 no node answered.
+
+Completion in bash (or zsh, fish):  eval "$(_WATTPRINT_COMPLETE=bash_source wattprint)"
 """
+
+
+# What a group is about that nobody wrote by hand.
+_GROUPS: Final = {
+    "bill": "Bills: invoices for metered energy, their payments, disputes and credit notes.",
+    "chain": "The chain itself: blocks, validators, parameters, and the audit of its sums.",
+    "credit": "Credits: the utility token that pays for energy; money in, transfers, money out.",
+    "escrow": "Deposits: security that a utility holds and the ledger gives back when nothing is due.",
+    "governance": "Govern the network: proposals, votes, and what was proven of validators.",
+    "lot": "Lots: the watt-hours that one production interval of one meter minted.",
+    "movement": "Movements: what moved, used, reserved or withdrew energy, in the order of the chain.",
+    "offer": "Offers: energy against credits, both at once or neither.",
+    "proof": "Proofs of what is on the chain, for whoever trusts no node.",
+    "redemption": "Redemptions: credits on their way to be paid out as money.",
+    "site": "Sites: places that produce, store or consume energy.",
+    "storage": "Storage: what a battery was charged with.",
+}
 
 
 class Wattprint(click.Group):
@@ -60,14 +81,6 @@ class Wattprint(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
         return make_group(cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            ctx.fail(f"No such command {name!r}. There are: {', '.join(self.list_commands(ctx))}")
-        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's; a mistake before the name of a command is one line too."""
@@ -90,7 +103,7 @@ def make_group(name: str) -> click.Command | None:
     reads = list_reads(name)
     if written is None and not tags and not reads:
         return None
-    group = written or click.Group(name, help=f"{name.capitalize()}: transactions and questions.")
+    group = written or click.Group(name, help=_GROUPS[name])
     for tag, kind in tags.items():
         verb = make_verb(tag)
         if verb not in group.commands:
@@ -148,6 +161,10 @@ def _explain_usage(error: click.UsageError) -> int:
         click.echo(error.format_message(), err=True)
         return WRONG_USAGE
     where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+    if isinstance(error, click.exceptions.NoSuchCommand) and error.ctx is not None:
+        group = error.ctx.command
+        assert isinstance(group, click.Group)
+        where = f" There are: {', '.join(group.list_commands(error.ctx))}" + where
     return _say(error.format_message() + where, WRONG_USAGE)
 
 
@@ -157,6 +174,9 @@ def _say(text: str, status: int) -> int:
 
 
 app = Wattprint(
-    "wattprint", help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    "wattprint",
+    help=_HELP,
+    params=make_root_options(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 click.version_option(VERSION, prog_name="wattprint", message="%(prog)s %(version)s")(app)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from contracts_native.lots import LotId, SliceRef
+from ledger.errors import Rejected
 from ledger.fields import Json, from_json
-from node.errors import LocalError
 
 
-class ChoiceError(LocalError):
-    """What was asked for cannot be chosen from what there is.
+class ChoiceError(Rejected):
+    """What was asked for cannot be chosen from what there is: the ledger would refuse it as well.
 
     Reasons: ``energy_not_sufficient``, ``nothing_to_claim``, ``too_many_slices``.
     """

@@ -16,7 +16,7 @@ from ledger.fields import Codec, Json, get_codec, get_field_types
 from ledger.transaction import Payload
 from node.cli.options import JSON_OPTION, NODE_OPTION, SIGNING_OPTIONS, Signing, make_options, take_signing
 from node.cli.output import format_value, show
-from node.cli.values import FieldType, Schema, read_json_file
+from node.cli.values import TIME, TIME_FORMS, FieldType, Schema, read_json_file
 from node.client import Client, Submitted
 from node.prose import make_prose
 
@@ -172,10 +172,13 @@ def _make_option(field: Field) -> click.Option:
     notes = [] if field.has_default else ["required"]
     if is_repeated:
         notes.append("repeatable")
+    # One item cannot be checked by the codec of all; the whole is checked when the payload is made.
+    kind = FieldType(field.name, field.item_schema or field.codec.schema, None if is_repeated else field.codec)
+    if kind.name == TIME:
+        notes.append(TIME_FORMS)
     return click.Option(
         [field.option, field.name],
-        # One item cannot be checked by the codec of all; the whole is checked when the payload is made.
-        type=FieldType(field.name, field.item_schema or field.codec.schema, None if is_repeated else field.codec),
+        type=kind,
         multiple=is_repeated,
         help=f"[{'; '.join(notes)}]" if notes else None,
     )

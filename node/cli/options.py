@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from node.client import Client
 from node.keystore import (
@@ -168,16 +169,36 @@ def with_key(command: Callable[..., R]) -> Callable[..., R]:
     return add_options(enter, *SIGNING_OPTIONS, JSON_OPTION, NODE_OPTION)
 
 
+class SharedOption(click.Option):
+    """An option of many commands: what the root was given counts for the command, unless that was given its own."""
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, click.Parameter]) -> tuple[Any, ParameterSource]:
+        """As click's, with the root between the command line and the environment."""
+        value, source = super().consume_value(ctx, opts)
+        given = ctx.find_root().params.get(self.name or "")
+        if given and source is not ParameterSource.COMMANDLINE:
+            return given, ParameterSource.COMMANDLINE
+        return value, source
+
+
 def add_options(command: Callable[..., R], *options: Option) -> Callable[..., R]:
     """A command's function with these options, in this order."""
     for names, attributes in reversed(options):
-        command = click.option(*names, **attributes)(command)
+        command = click.option(*names, cls=SharedOption, **attributes)(command)
     return command
 
 
 def make_options(*options: Option) -> list[click.Parameter]:
     """The same options, for a command that is put together as data."""
-    return [click.Option(names, **attributes) for names, attributes in options]
+    return [SharedOption(names, **attributes) for names, attributes in options]
+
+
+def make_root_options() -> list[click.Parameter]:
+    """Those that may stand before the name of a command as well. What they are without, each command says."""
+    return [
+        click.Option(names, **{name: value for name, value in attributes.items() if name not in ("envvar", "default")})
+        for names, attributes in (JSON_OPTION, NODE_OPTION, KEY_OPTION)
+    ]
 
 
 def take_connected(factory: object, options: dict[str, Any]) -> Connected:

@@ -25,7 +25,7 @@ from node.cli.options import Common
 WIDTH_IN_PIPE: Final = 10_000  # no column is cut for want of a screen
 TIME_MS_LEAST: Final = 10**11  # 1973: a smaller number under a name in _ms is a duration
 
-HIDDEN_COLUMNS: Final = frozenset({"lot_id"})  # the parts of ``lot``
+HIDDEN_COLUMNS: Final = frozenset({"lot_id", "received", "sent"})  # the parts of ``lot``; peers' traffic, see /metrics
 
 Row = Mapping[str, Json]
 
@@ -66,7 +66,7 @@ def format_document(document: Json) -> str:
     lines = [
         f"{name:<{width}}  {format_value(name, value)}"
         for name, value in document.items()
-        if not _is_table(value) and not (name == "next_cursor" and value is None)
+        if not _is_table(value) and not (name == "next_cursor" and value is None) and name not in HIDDEN_COLUMNS
     ]
     if lines:
         blocks.append("\n".join(lines))

@@ -14,12 +14,14 @@ import click
 from ledger.fields import Json
 from node.cli.options import JSON_OPTION, NODE_OPTION, Connected, make_options, take_connected
 from node.cli.output import Row, format_csv, note, show
-from node.cli.values import FieldType, describe
+from node.cli.values import HEX, TEXT, TIME, TIME_FORMS, FieldType
 from node.client import Answer, Client
 from node.methods import Method, Parameter
 from node.rpc_methods import METHODS
 
 VERBS: Final = {"get": "show"}
+# Credits are no objects: what there is to show of a holder is the balance, and what there is to list is on its way out.
+ALSO: Final = {"credit": {"show": "credit_balance", "list": "redemption_list"}}
 NOT_COMMANDS: Final = frozenset({"tx_submit", "tx_submit_many", "tx_simulate", "subscribe", "unsubscribe"})
 ADDRESS_MARK: Final = "wp1"
 PAGES_MAX: Final = 10_000  # that are followed
@@ -38,7 +40,7 @@ def list_reads(group: str) -> dict[str, Method]:
         family, _, verb = name.partition("_")
         if family == group:
             found[VERBS.get(verb, verb.replace("_", "-"))] = METHODS[name]
-    return found
+    return found | {verb: METHODS[name] for verb, name in ALSO.get(group, {}).items()}
 
 
 def _list_names() -> list[str]:
@@ -126,9 +128,10 @@ def _make_parameter(parameter: Parameter) -> click.Parameter:
     schema = {**parameter.schema, "format": "address"} if ADDRESS_MARK in parameter.summary else parameter.schema
     kind = FieldType(parameter.name, schema, parameter.codec)
     if parameter.is_required:
-        is_plain = kind.name == describe({"type": "string"})  # then its name says more
+        is_plain = kind.name in (TEXT, HEX)
         return click.Argument([parameter.name], type=kind, metavar=parameter.name.upper() if is_plain else None)
-    shown = "" if parameter.default is None else f"  [default: {parameter.default}]"
+    shown = f"  [{TIME_FORMS}]" if kind.name == TIME else ""
+    shown += "" if parameter.default is None else f"  [default: {parameter.default}]"
     return click.Option(
         ["--" + parameter.name.replace("_", "-"), parameter.name], type=kind, help=parameter.summary + shown
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ledger.errors import Malformed
 from ledger.fields import Codec, Json
@@ -20,6 +21,11 @@ from node.keystore import KEY_FILE_SUFFIX, read_key_file
 
 VALUE_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
+TEXT: Final = "TEXT"
+HEX: Final = "HEX"
+TIME: Final = "TIME"
+TIME_FORMS: Final = "milliseconds, or 2016-06-06T00:00:00Z"
+
 Schema = dict[str, Json]
 
 
@@ -27,7 +33,7 @@ class FieldType(click.ParamType[object]):
     """The type of an option that stands for a field, or for one item of a field that repeats."""
 
     def __init__(self, field: str, schema: Schema, codec: Codec | None) -> None:
-        self.name = describe(schema)
+        self.name = describe(schema, field)
         self._field = field
         self._schema = schema
         self._codec = codec  # checks the value at once, so that a mistake names its option
@@ -42,15 +48,27 @@ class FieldType(click.ParamType[object]):
             self.fail(str(error), param, ctx)
         return read
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What a shell may offer: the choices, or files where a key file may stand for the value."""
+        del ctx, param
+        choices = [str(choice) for choice in cast("list[Json]", self._schema.get("enum", []))]
+        if choices:
+            return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file")] if self._schema.get("format") in ("address", "hex") else []
+
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """What help shows for the value."""
         del param, ctx
         return self.name
 
 
-def describe(schema: Schema) -> str:
-    """A schema in a word, for help."""
+def describe(schema: Schema, field: str = "") -> str:
+    """A schema in a word, for help; the field's name says when a moment or a key file may stand for the value."""
     kind = schema.get("type")
+    if kind == "integer" and field.endswith("_ms"):
+        return TIME
+    if schema.get("format") == "hex" and field.endswith(("key", "validator")):
+        return f"{HEX}|KEYFILE"
     if "enum" in schema:
         return "|".join(str(choice) for choice in cast("list[Json]", schema["enum"]))
     if schema.get("format") == "address":
@@ -63,7 +81,7 @@ def describe(schema: Schema) -> str:
             return ",".join(describe(cast(Schema, item)) for item in items)
         return describe(cast(Schema, items))
     return {"integer": "INTEGER", "boolean": "true|false"}.get(
-        str(kind), "HEX" if schema.get("format") == "hex" else "TEXT"
+        str(kind), HEX if schema.get("format") == "hex" else TEXT
     )
 
 

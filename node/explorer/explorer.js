@@ -1,191 +1,140 @@
-// The explorer: what JSON-RPC answers, as a page. It only ever sets text, so nothing on the chain can act in it.
-"use strict";
+// The explorer: which page is shown, and that it stays true while the chain goes on and the node comes and goes.
 
-const BLOCKS_SHOWN = 12;
+import * as pages from "/explorer-pages.js";
+import { call, callAll, make, Refusal, resolveNames, TOKEN } from "/explorer-parts.js";
+
 const REFRESH_MS = 1000;
+const RETRY_MS_MAX = 8000;
 const byId = (id) => document.getElementById(id);
-const blocks = new Map(); // height → answer of chain_block
-let lastId = 0;
+let status = null; // the last answer of chain_status
+let shown = null; // the page that is shown, if it could be
+let turn = 0; // which rendering is the last: an earlier one that comes late is thrown away
+let isMissing = false; // whether the page is missing only because the node did not answer
+let wait = REFRESH_MS;
 
-async function call(method, params = {}) {
-  const body = JSON.stringify({ jsonrpc: "2.0", method, params, id: ++lastId });
-  const response = await fetch("/rpc", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-  const answer = await response.json();
-  if (answer.error) {
-    const data = answer.error.data || {};
-    throw new Error([data.reason || answer.error.message, data.item].filter(Boolean).join(": "));
-  }
-  return answer.result;
-}
+class NoSuchPage extends Error {}
 
-function make(tag, text, className) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-function makeLink(text, query) {
-  const link = make("a", text);
-  link.href = "#" + encodeURIComponent(query);
-  return link;
-}
-
-const formatTime = (ms) => new Date(ms).toISOString().replace("T", " ").slice(0, 19);
-const shorten = (text) => (text.length > 20 ? text.slice(0, 10) + "…" + text.slice(-6) : text);
-
-function showPairs(list, pairs) {
-  list.replaceChildren(...pairs.flatMap(([name, value]) => [make("dt", name), make("dd", String(value))]));
-}
-
-function showStatus(status) {
-  showPairs(byId("status"), [
-    ["Chain", status.chain_id],
-    ["Node", `${status.moniker}, version ${status.version}` + (status.syncing ? ", catching up" : "")],
-    ["Height", status.height],
-    ["Block time", formatTime(status.block_time_ms) + " UTC"],
-    ["State root", status.state_root],
-    ["Validators", status.validators.map((one) => one.moniker).join(", ")],
-    ["Peers", status.peers.length],
-    ["Pending transactions", status.mempool_transactions],
-  ]);
-}
-
-async function showBlocks(status) {
-  const first = Math.max(0, status.height - BLOCKS_SHOWN + 1);
-  for (const height of [...blocks.keys()]) if (height < first) blocks.delete(height);
-  for (let height = first; height <= status.height; height++) {
-    if (!blocks.has(height)) blocks.set(height, await call("chain_block", { height }));
-  }
-  const names = new Map(status.validators.map((one) => [one.public_key, one.moniker]));
-  const rows = [...blocks.entries()].sort(([a], [b]) => b - a).map(([height, block]) => {
-    const row = make("tr");
-    const cell = make("td");
-    cell.append(makeLink(height, String(height)));
-    const proposer = names.get(block.header.proposer) || (height ? shorten(block.header.proposer) : "genesis");
-    row.append(
-      cell,
-      make("td", formatTime(block.header.time_ms)),
-      make("td", block.tx_ids.length),
-      make("td", proposer),
-      make("td", shorten(block.block_id)),
-    );
-    return row;
-  });
-  byId("blocks").replaceChildren(...rows);
-}
-
-function makeTable(rows) {
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const table = make("table");
-  const head = make("tr");
-  head.append(...names.map((name) => make("th", name.replaceAll("_", " "))));
-  table.append(head);
-  for (const row of rows) {
-    const line = make("tr");
-    for (const name of names) {
-      const value = row[name] ?? "";
-      const isNumber = typeof value === "number";
-      const shown = isNumber ? value.toLocaleString("en") : typeof value === "object" ? JSON.stringify(value) : value;
-      line.append(make("td", shown, isNumber ? "number" : ""));
-    }
-    table.append(line);
-  }
-  return table;
-}
-
-const isTable = (value) => Array.isArray(value) && value.length > 0 && value.every((row) => row && typeof row === "object" && !Array.isArray(row));
-
-function showAnswer(title, answer) {
-  const parts = [make("h3", title)];
-  const plain = {};
-  const tables = [];
-  for (const [name, value] of Object.entries(answer)) {
-    if (isTable(value)) tables.push(make("h4", name.replaceAll("_", " ")), makeTable(value));
-    else if (name === "tx_ids") tables.push(make("h4", "transactions"), makeLinks(value));
-    else plain[name] = value;
-  }
-  parts.push(make("pre", JSON.stringify(plain, null, 2)), ...tables);
-  return parts;
-}
-
-function makeLinks(texts) {
-  const list = make("ul");
-  for (const text of texts) {
-    const item = make("li");
-    item.append(makeLink(text, text));
-    list.append(item);
-  }
-  return list;
-}
-
-// What a text may name, in the order in which it is tried; every question that has an answer is shown.
-function findQuestions(query) {
-  if (/^\d{1,15}$/.test(query)) return [["Block", "chain_block", { height: Number(query) }]];
-  if (query.startsWith("wp1")) {
-    return [
-      ["Participant", "participant_get", { participant: query }],
-      ["Credits", "credit_balance", { holder: query }],
-      ["Energy", "energy_balance", { holder: query }],
-      ["Where this participant's energy came from", "trace_holder", { participant: query }],
-    ];
-  }
-  if (query.length === 64) {
-    return [["Transaction", "tx_get", { tx_id: query }], ["Block", "chain_block", { block_id: query }]];
-  }
-  if (query.includes(":")) return [["Lot", "trace_lot", { lot: query }]];
+// What a text may name, in the order in which it is tried.
+function guess(query) {
+  if (/^\d{1,15}$/.test(query)) return [["block", "chain_block", { height: Number(query) }]];
+  if (query.startsWith("wp1")) return [["participant", "participant_get", { participant: query }]];
+  if (query.includes(":")) return [["lot", "lot_get", { lot: query }]];
+  if (query.length === 64) return [["tx", "tx_get", { tx_id: query }], ["block", "chain_block", { block_id: query }]];
   return [
-    ["Site", "site_get", { site: query }],
-    ["Who bought the output of this site", "trace_source", { site: query }],
-    ["Meter", "meter_get", { meter: query }],
-    ["Who bought the output of this meter", "trace_source", { meter: query }],
-    ["Claim", "claim_get", { claim: query }],
-    ["Bill", "bill_get", { bill: query }],
-    ["Deposit", "escrow_get", { escrow: query }],
+    ...["site", "meter", "claim", "bill", "escrow", "offer", "document"].map((kind) => [kind, `${kind}_get`, { [kind]: query }]),
+    ["proposal", "governance_get", { proposal: query }],
   ];
 }
 
-async function search(query) {
-  const found = byId("found");
-  if (!query) {
-    found.hidden = true;
+async function find(query) {
+  const kinds = guess(query);
+  const answers = await callAll(kinds.map(([, method, params]) => [method, params]));
+  const place = answers.findIndex((answer) => !(answer instanceof Refusal));
+  if (place < 0) throw answers.at(-1);
+  byId("query").value = "";
+  location.replace(`#/${kinds[place][0]}/${encodeURIComponent(query)}`);
+}
+
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // typed by hand into the address
+  }
+}
+
+async function makePage() {
+  const [, name, id] = location.hash.match(/^#\/([a-z]*)\/?(.*)$/) ?? [null, "find", location.hash.slice(1)];
+  const text = decode(id);
+  if (name === "find" && text) {
+    await find(text);
+    return null;
+  }
+  const page = pages[name || "overview"] ?? (name === "find" ? pages.overview : null);
+  if (!page) throw new NoSuchPage("there is no such page");
+  return page(status, text);
+}
+
+async function render({ moveFocus }) {
+  const mine = ++turn;
+  const main = byId("main");
+  try {
+    const page = await makePage();
+    if (mine !== turn || page === null) return;
+    main.replaceChildren(...page.elements.filter(Boolean));
+    document.title = `${page.title} · Wattprint`;
+    shown = page;
+    isMissing = false;
+    resolveNames(main).catch(() => {}); // without names there are ids
+  } catch (error) {
+    if (mine !== turn) return;
+    shown = null;
+    isMissing = !(error instanceof Refusal || error instanceof NoSuchPage);
+    const [title, text] = isMissing ? ["No answer", "The node did not answer; this page comes when it does."] : ["Not found", error.message];
+    main.replaceChildren(make("h1", {}, title), make("p", { class: "bad" }, text), ...makeTokenForm(error));
+  }
+  for (const link of byId("nav").children) {
+    if (link.getAttribute("href") === (location.hash || "#/")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (moveFocus) {
+    window.scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  }
+}
+
+function makeTokenForm(error) {
+  if (error.reason !== "token_required") return [];
+  const input = make("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
+  const form = make("form", { class: "row" }, input, make("button", {}, "Use this token"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, input.value.trim());
+    tick();
+  });
+  return [form];
+}
+
+function tell(state, text) {
+  const place = byId("connection");
+  if (place.dataset.state === state && state !== "live") return;
+  place.dataset.state = state;
+  if (place.textContent !== text) place.textContent = text;
+}
+
+async function tick() {
+  const before = status;
+  try {
+    status = await call("chain_status");
+    wait = REFRESH_MS;
+  } catch (error) {
+    wait = Math.min(2 * wait, RETRY_MS_MAX);
+    if (error instanceof Refusal && error.reason === "token_required") {
+      tell("gone", "this node wants a token");
+      if (!byId("main").querySelector("form")) byId("main").replaceChildren(make("h1", {}, "A token, please"), ...makeTokenForm(error));
+    } else tell("gone", "no answer from the node; trying again");
     return;
   }
-  const parts = [];
-  let refusal = "nothing has this name";
-  for (const [title, method, params] of findQuestions(query)) {
-    try {
-      parts.push(...showAnswer(title, await call(method, params)));
-    } catch (error) {
-      refusal = error.message;
-    }
-  }
-  found.replaceChildren(make("h2", query), ...(parts.length ? parts : [make("p", refusal, "refused")]));
-  found.hidden = false;
+  const isBack = before === null || byId("connection").dataset.state === "gone" || before.chain_id !== status.chain_id;
+  tell("live", status.syncing ? "catching up" : "live");
+  byId("chain").textContent = `Chain ${status.chain_id} · node ${status.moniker} · version ${status.version}`;
+  if (isBack || isMissing || (shown?.isLive && status.block_id !== before.block_id)) await render({ moveFocus: false });
 }
 
-function searchFromAddress() {
-  const query = decodeURIComponent(location.hash.slice(1));
-  byId("query").value = query;
-  search(query);
-}
-
-async function refresh() {
-  try {
-    const status = await call("chain_status");
-    showStatus(status);
-    await showBlocks(status);
-    byId("connection").textContent = "live";
-  } catch (error) {
-    byId("connection").textContent = "no answer from the node";
-  }
-  setTimeout(refresh, REFRESH_MS);
+async function loop() {
+  if (!document.hidden) await tick();
+  setTimeout(loop, wait);
 }
 
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  location.hash = encodeURIComponent(byId("query").value.trim());
+  const query = byId("query").value.trim();
+  if (query) location.hash = encodeURIComponent(query);
 });
-window.addEventListener("hashchange", searchFromAddress);
-searchFromAddress();
-refresh();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address after # names our pages
+  byId("main").focus();
+});
+window.addEventListener("hashchange", () => status && render({ moveFocus: true }));
+document.addEventListener("visibilitychange", () => document.hidden || tick());
+loop();

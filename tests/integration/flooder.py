@@ -21,6 +21,7 @@ from consensus.messages import Status, Step
 from contracts_native.credits import TransferCredits
 from ledger.genesis import GenesisDocument, compute_genesis_hash
 from ledger.primitives import Hash, Height
+from node.client import Client
 from node.client_forms import sign_payload
 from node.keystore import SigningKey
 from node.launch import read_genesis_file
@@ -43,6 +44,7 @@ KINDS: Final = (
     "transactions_rubbish",
     "transactions_of_strangers",
     "transactions_that_no_rule_lets_pass",
+    "transactions_expired",
     "consensus_rubbish",
     "consensus_status",
     "proposal",
@@ -55,20 +57,24 @@ KINDS: Final = (
 SEEDS: Final = {kind: 100 + i for i, kind in enumerate(KINDS)}
 FLOODER_KEYS: Final = tuple(make_local(seed).public_key for seed in SEEDS.values())
 SIGNED: Final = 1_000
+WINDOW_BLOCKS: Final = 900  # less than a transaction's lifetime, and longer than a flood
 BATCH: Final = 100
 REDIAL_SECONDS: Final = 0.05
 NICENESS: Final = 10  # the flooders' own work is done on other machines than the nodes'
 
 
-def make_frames(kind: str, document: GenesisDocument, poor: SigningKey) -> list[bytes]:
-    """What a kind of flooder sends, over and over."""
+def make_frames(kind: str, document: GenesisDocument, poor: SigningKey, height: int) -> list[bytes]:
+    """What a kind of flooder sends, over and over, from a height of the chain on."""
+    late = height + WINDOW_BLOCKS
     match kind:
         case "transactions_rubbish":
             return [encode_frame(Transactions((b"\xff" * 300,) * BATCH))]
         case "transactions_of_strangers":
-            return make_transactions(document, SigningKey.from_seed(b"s" * 32), poor)
+            return make_transactions(document, SigningKey.from_seed(b"s" * 32), poor, valid_until=late)
         case "transactions_that_no_rule_lets_pass":
-            return make_transactions(document, poor, SigningKey.from_seed(b"s" * 32))
+            return make_transactions(document, poor, SigningKey.from_seed(b"s" * 32), valid_until=late)
+        case "transactions_expired":
+            return make_transactions(document, poor, SigningKey.from_seed(b"s" * 32), valid_until=max(1, height - 1))
         case "consensus_rubbish":
             return [encode_frame(ConsensusMessage(bytes(60_000)))]
         case "consensus_status":
@@ -88,13 +94,15 @@ def make_frames(kind: str, document: GenesisDocument, poor: SigningKey) -> list[
             return [b"\x00" + bytes(1_000)]
 
 
-def make_transactions(document: GenesisDocument, signer: SigningKey, recipient: SigningKey) -> list[bytes]:
+def make_transactions(
+    document: GenesisDocument, signer: SigningKey, recipient: SigningKey, *, valid_until: int
+) -> list[bytes]:
     """Well-formed, truly signed, and worth nothing."""
     raws = [
         sign_payload(
             TransferCredits(recipient.address, 10**15, ""),
             chain_id=document.chain_id,
-            valid_until=200,
+            valid_until=valid_until,
             salt=salt.to_bytes(8, "big"),
             signer=signer,
         ).raw
@@ -149,12 +157,14 @@ async def main(directory: Path, kinds: Sequence[str]) -> None:
     net = Testnet.open(directory)
     document = read_genesis_file(net.genesis_path)
     chain_id, genesis_hash = document.chain_id, Hash(compute_genesis_hash(document))
+    async with Client(net.get_url(0)) as client:
+        height = int((await client.chain_status())["height"])
     flooders = []
     for kind in kinds:
         local = make_local(SEEDS[kind], chain_id=chain_id, genesis_hash=genesis_hash)
         tls = PeerTls(local)
         tls.trust(validator.public_key for validator in document.validators)
-        frames = make_frames(kind, document, net.load_key("consumer2"))
+        frames = make_frames(kind, document, net.load_key("consumer2"), height)
         flooders += [Flooder(local, tls, node.p2p_port, frames) for node in net.list_nodes()]
     os.nice(NICENESS)
     async with asyncio.TaskGroup() as tasks:

@@ -82,6 +82,7 @@ def make_network(
     allowed: Sequence[PublicKey] = KEYS,
     clock_ms: Callable[[], int] = read_clock_ms,
     handshake_timeout_ms: int = 5_000,
+    validators: Sequence[PublicKey] | None = None,
 ) -> Network:
     return Network(
         local=local,
@@ -93,6 +94,7 @@ def make_network(
         clock_ms=clock_ms,
         random=Random(1),
         handshake_timeout_ms=handshake_timeout_ms,
+        list_validators=None if validators is None else lambda: validators,
     )
 
 

@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from contextlib import AsyncExitStack
+from functools import partial
 
 import aiohttp
 import pytest
@@ -180,6 +182,45 @@ async def test_a_peer_that_uses_more_than_its_share_waits_and_the_others_go_on()
         assert handler.messages.count((KEYS[1], request)) < 2 * affordable
         assert {info.public_key: info.paused_ms > 0 for info in network.peers()} == {KEYS[1]: True, KEYS[2]: False}
         assert network.refusals == {}
+
+
+async def test_what_ended_connections_leave_is_collected_after_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, collected = Recorder(), asyncio.Event()
+    monkeypatch.setattr("p2p.network.COLLECT_AFTER_CONNECTIONS", 3)
+    monkeypatch.setattr("p2p.network.gc.collect", collected.set)
+    network = make_network(NODES[0], handler)
+    async with running(network):
+        for ended in range(3):
+            assert not collected.is_set()
+            async with raw_peer(network, NODES[1]) as raw:
+                await raw.shake_hands()
+            await handler.wait_until(partial(has_lost, handler, ended + 1))
+        await asyncio.wait_for(collected.wait(), WAIT_SECONDS)
+
+
+def has_lost(handler: Recorder, count: int) -> bool:
+    return len(handler.downs) == count
+
+
+async def test_guests_share_one_part_of_our_time_and_a_validator_has_its_own() -> None:
+    handler, allowed = Recorder(), [*KEYS, STRANGER.public_key]
+    network = make_network(NODES[0], handler, allowed=allowed, validators=KEYS[:2], clock_ms=lambda: 0)
+    request = encode_frame(BlockRequest(1, 1))
+    burst = TIME_BURST_MS * 1000 // compute_cost_us(request)
+    async with running(network), AsyncExitStack() as stack:
+        for local, count in ((NODES[1], burst - 1), (STRANGER, burst // 2), (NODES[2], burst // 2 + 1)):
+            raw = await stack.enter_async_context(raw_peer(network, local))
+            await raw.shake_hands()
+            before = len(handler.messages)
+            for _ in range(count):
+                await raw.ws.send_bytes(request)
+            await handler.wait_until(partial(has_heard, handler, before + count))
+        paused = {info.public_key for info in network.peers() if info.paused_ms > 0}
+        assert paused == {NODES[2].public_key}  # who came when the others had used it up
+
+
+def has_heard(handler: Recorder, count: int) -> bool:
+    return len(handler.messages) == count
 
 
 async def test_sockets_of_one_address_have_a_rate() -> None:

@@ -326,6 +326,9 @@ async def test_rolled_back_to_a_height_of_its_own_blocks_the_journal_is_kept(net
     assert (chain / f"{JOURNAL_NAME}.aside-1").exists()
     assert check_store(net, []) == 2
     assert (await run_command("node", "rollback", "--to", 2, "--home", home))[0] == 1
+    assert (await run_json("node", "rollback", "--home", home))["height"] == 1  # one block, unless told otherwise
+    assert (await run_json("node", "rollback", "--home", home))["height"] == 0
+    assert (await run_command("node", "rollback", "--home", home))[0] == 2
 
 
 async def test_a_new_home_takes_the_snapshot_that_its_peers_agree_on_and_follows(tmp_path: Path) -> None:

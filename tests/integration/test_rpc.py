@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from ledger.primitives import format_address
-from node import rpc, rpc_socket
+from node import http_server, rpc, rpc_dispatch, rpc_methods, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
@@ -229,6 +231,47 @@ async def test_what_is_no_http_at_all_is_turned_away(door: Door, bytes_sent: byt
     assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
 
 
+async def test_a_packed_body_is_refused_by_name(door: Door) -> None:
+    assert (await door.post(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))[0] == 415
+
+
+async def test_what_is_no_http_leaves_no_traceback_in_the_log(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port)
+    writer.write(b"GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n")
+    assert b" 400 " in await reader.read()
+    writer.close()
+    assert caplog.records == []
+
+
+async def test_connections_that_say_nothing_have_a_limit_and_give_way(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
+    idle = [await asyncio.open_connection("127.0.0.1", door.server.port) for _ in range(3)]
+    assert (await idle[2][0].read()).startswith(b"HTTP/1.1 503 ")
+    for _, writer in idle:
+        writer.close()
+        await writer.wait_closed()
+    assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
+    assert 'wattprint_refusals_total{reason="too_many_connections"} 1.0' in (await door.get("/metrics"))[1]
+
+
+@pytest.mark.parametrize("limit", ["CONNECTIONS_OF_ADDRESS_MAX", "CONNECTIONS_FAR_MAX"])
+async def test_connections_of_other_machines_have_lower_limits(
+    door: Door, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(http_server, limit, 1)
+    monkeypatch.setattr(http_server, "is_loopback_host", lambda _host: False)
+    first = await asyncio.open_connection("127.0.0.1", door.server.port)
+    second = await asyncio.open_connection("127.0.0.1", door.server.port)
+    assert (await second[0].read()).startswith(b"HTTP/1.1 503 ")
+    first[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await first[0].read()).startswith(b"HTTP/1.1 200 ")
+    for _, writer in (first, second):
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_pages_of_another_origin_are_not_answered(door: Door) -> None:
     body = jsonrpcclient.request_json("chain_status")
     assert (await door.post(body, Origin="http://evil.example"))[0] == 403
@@ -239,7 +282,12 @@ async def test_pages_of_another_origin_are_not_answered(door: Door) -> None:
 
 async def test_unknown_paths_and_wrong_verbs_are_told_apart(door: Door) -> None:
     assert (await door.get("/nothing"))[0] == 404
-    assert (await door.get("/rpc"))[0] == 405
+    assert await door.get("/rpc") == (405, "/rpc takes POST, OPTIONS")
+    async with door.session.delete(f"{door.url}/metrics") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    async with door.session.head(f"{door.url}/healthz") as response:
+        assert (response.status, await response.read()) == (200, b"")
+        assert response.headers["Server"] == "wattprint"
     assert (await door.get("/explorer/../rpc.py"))[0] == 404
     async with door.session.options(f"{door.url}/rpc") as response:
         assert response.status == 405
@@ -281,14 +329,25 @@ async def test_the_explorer_needs_nothing_from_elsewhere(door: Door) -> None:
         page = await response.text()
         assert response.content_type == "text/html"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    for path in ("/explorer.js", "/explorer.css"):
-        assert path in page
-        status, text = await door.get(path)
+    assert "/explorer.css" in page
+    assert "/explorer.js" in page
+    for name in ("explorer.css", "explorer.js", "explorer-pages.js", "explorer-parts.js"):
+        status, text = await door.get(f"/{name}")
         assert status == 200
         page += text
+    assert set(re.findall(r'from "(.+)"', page)) == {"/explorer-pages.js", "/explorer-parts.js"}
     assert "http://" not in page
     assert "https://" not in page
     assert "innerHTML" not in page
+
+
+async def test_the_explorer_asks_only_what_a_node_answers(door: Door) -> None:
+    pages = (await door.get("/explorer-pages.js"))[1] + (await door.get("/explorer-parts.js"))[1]
+    asked = set(
+        re.findall(r'(?:call\(|\[|, )"([a-z]+_(?:get|list|balance|source|holder|lot|audit|block|status))"', pages)
+    )
+    assert len(asked) > 15
+    assert asked <= set(rpc_methods.METHODS)
 
 
 async def ask_socket(ws: aiohttp.ClientWebSocketResponse, method: str, params: Any, request_id: int = 1) -> Any:
@@ -393,3 +452,40 @@ async def test_a_stopping_node_tells_its_connections(door: Door) -> None:
         assert (message.data, message.extra) == (1001, "node_stops")
         await stopping
     assert door.service.subscribers == []
+
+
+async def test_a_large_answer_that_nobody_takes_is_given_up(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "LARGE_SECONDS_MAX", 0.1)
+    size = len((await door.get("/openrpc.json"))[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.server.port, limit=1_024)
+    writer.write(b"GET /openrpc.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)  # more than the sockets' buffers hold
+    while "reader_too_slow" not in (await door.get("/metrics"))[1]:
+        pass
+    taken = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1_000_000):
+            taken += len(data)
+    assert taken < 200 * size
+    writer.close()
+    assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
+
+
+async def test_large_answers_at_once_have_a_limit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await door.get("/openrpc.json"))[0] == 200
+    monkeypatch.setattr(rpc, "BODIES_BYTES_MAX", 100_000)
+    status, answer = await door.get("/openrpc.json")
+    assert (status, orjson.loads(answer)["error"]["data"]["reason"]) == (503, "too_many_requests")
+
+
+async def test_a_batch_whose_answers_are_too_large_is_refused_from_there_on(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_dispatch, "ANSWERS_BYTES_MAX", 1_000)
+    requests = [jsonrpcclient.request("chain_status", id=number) for number in range(20)]
+    _, body = await door.post(orjson.dumps(requests))
+    answers = orjson.loads(body)
+    assert [one["id"] for one in answers] == list(range(20))
+    kinds = ["result" in one for one in answers]
+    assert kinds == sorted(kinds, reverse=True)
+    assert 1 < sum(kinds) < 10
+    assert answers[-1]["error"]["data"]["reason"] == "answers_too_large"

@@ -98,7 +98,7 @@ async def test_waiting_for_what_was_dropped_tells_why(client: Client, service: F
 async def test_questions_have_methods_and_their_errors_kinds(client: Client) -> None:
     assert (await client.chain_status())["chain_id"] == "fake-1"
     assert (await client.participant_get(format_address(BOB.address)))["label"] == "Bob"
-    assert (await client.discover())["openrpc"] == "1.3.2"
+    assert (await client.rpc_discover())["openrpc"] == "1.3.2"
     with pytest.raises(UnknownItem, match="transaction_not_found"):
         await client.tx_get("00" * 32)
     with pytest.raises(RpcError, match="hex_invalid") as caught:
@@ -220,6 +220,12 @@ def test_the_blocking_client_does_the_same(served: tuple[str, FakeService]) -> N
         assert client.submit_signed(signed).tx_id == signed.tx_id
         outcomes = client.submit_many([make_issue("p1"), make_issue("p2")])
         assert [type(one) for one in outcomes] == [Refused, Submitted]
+        third = client.sign(make_issue("p3"))
+        (outcome,) = client.submit_many_signed([third])
+        assert isinstance(outcome, Submitted)
+        raw = client.sign(make_issue("p4")).raw.hex()
+        assert client.tx_submit(raw, wait="committed", timeout_ms=1_000)["status"] == "committed"
+        assert [one["status"] for one in client.tx_submit_many([raw, "00"])] == ["refused", "refused"]
         with pytest.raises(Refused, match="payment_reference_already_used"):
             client.submit(make_issue("p1"))
     client.close()  # twice is fine
@@ -233,4 +239,8 @@ def test_the_blocking_client_hears_subscriptions(served: tuple[str, FakeService]
         assert next(blocks)["height"] == 1
         client.submit(make_issue("p2"))
         assert next(blocks)["height"] == 2
-        blocks.close()
+        assert client.unsubscribe(blocks)
+        assert not client.unsubscribe(blocks)
+        with client.subscribe("blocks") as never_read:
+            pass
+        assert not never_read.close()

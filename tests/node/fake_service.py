@@ -123,8 +123,8 @@ class FakeService:
     def find_pending(self, tx_id: Hash) -> Transaction | None:
         return self.pending.get(tx_id)
 
-    def list_pending(self, limit: int) -> list[Transaction]:
-        return list(self.pending.values())[:limit]
+    def list_pending(self, limit: int, *, after: int = 0) -> list[tuple[int, Transaction]]:
+        return list(enumerate(self.pending.values(), 1))[after : after + limit]
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         return self.dropped.get(tx_id)

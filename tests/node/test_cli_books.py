@@ -271,6 +271,16 @@ def test_the_story_of_a_lot_names_what_is_behind_a_storage_and_why_it_was_withdr
     assert "withdrawn: wired?backwards" in told
 
 
+def test_a_picture_without_a_file_is_all_that_is_printed(books: QueryChain, node: FakeNode) -> None:
+    meter = next(iter(list_lots(books.state))).lot.meter.hex()
+    for words in (["source", meter], ["holder", text(BOB)]):
+        printed = node.run("trace", *words, "--html").stdout
+        assert printed.startswith("<!doctype html>")
+        assert printed.rstrip().endswith(">")
+    both = node.run("trace", "source", meter, "--html", "--json")
+    assert (both.exit_code, both.stdout) == (2, "")
+
+
 def test_what_a_stranger_wrote_on_the_ledger_is_no_markup(books: QueryChain, tmp_path: Path) -> None:
     node = make_node(books)
     answer = node.run_json("trace", "source", "--zone", "FR")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ledger.fields import Json
 from node.jsonrpc import (
     BATCH_MAX,
+    COLONS_MAX,
     DEPTH_MAX,
     ID_LENGTH_MAX,
     INVALID_REQUEST,
@@ -79,8 +80,32 @@ def test_deep_nesting_is_refused_and_wide_nesting_is_not(opening: bytes) -> None
     assert isinstance(parse(wide), Request)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"jsonrpc":"2.0","method":"a","method":"b","id":1}',
+        b'{"jsonrpc":"2.0","method":"a","params":{"height":1,"height" : 2},"id":1}',
+        b'[{"jsonrpc":"2.0","method":"a","id":1,"id":2}]',
+        b'{"jsonrpc":"2.0","method":"a","m\\u0065thod":"b","id":":"}',
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(raw: bytes) -> None:
+    with pytest.raises(Fault) as caught:
+        parse(raw)
+    assert caught.value.code == PARSE_ERROR
+    assert isinstance(caught.value.data, dict)
+    assert caught.value.data["reason"] == "json_name_repeated"
+
+
+def test_colons_in_texts_are_no_names() -> None:
+    raw = b'{"jsonrpc":"2.0","method":"lot_get","params":{"lot":"a:1:1", "b" :"\\":"},"id":1}'
+    assert parse(raw) == Request("lot_get", {"lot": "a:1:1", "b": '":'}, 1)
+
+
 def test_a_body_of_very_many_structures_is_too_large() -> None:
     assert code_of(b"[" + b"[]," * STRUCTURES_MAX + b"[]]") == TOO_LARGE
+    assert code_of(b"{" + b'"k":1,' * COLONS_MAX + b'"k":1}') == TOO_LARGE
+    assert code_of(b'"' + b":" * (COLONS_MAX + 1) + b'"') == TOO_LARGE
 
 
 def test_a_batch_keeps_its_order_and_its_invalid_items() -> None:

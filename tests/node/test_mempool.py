@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,7 +15,15 @@ from ledger.storage import MemoryStore
 from ledger.transaction import Transaction, TransactionTable, check_signatures, decode_transaction
 from node.chain_store import compute_genesis_batch, get_header, load_tree
 from node.door import Door
-from node.intake import TRUST_EARNED, TRUST_LOST, TURN_TRANSACTIONS, WAITING_BYTES_MAX, WORTHLESS_BURST, Intake
+from node.intake import (
+    TRUST_EARNED,
+    TRUST_LOST,
+    TURN_TRANSACTIONS,
+    WAITING_BYTES_MAX,
+    WORTHLESS_BURST,
+    WORTHLESS_PER_SECOND,
+    Intake,
+)
 from node.keystore import SigningKey
 from node.mempool import SENDER_FACTOR, Mempool, Overloaded
 from node.refusals import REFUSALS_MAX, REFUSED_BLOCKS, Refusals
@@ -55,14 +64,15 @@ def fill(mempool: Mempool, transactions: list[Transaction]) -> int:
 class Way:
     """The way of a peer's transactions into a pool over the fake chain's genesis."""
 
-    def __init__(self, *, transactions_max: int = 100) -> None:
+    def __init__(self, *, transactions_max: int = 100, height: int = 0) -> None:
         store = MemoryStore(
             (key, value)
             for key, value in compute_genesis_batch(make_fake_genesis(), load_table()).items()
             if value is not None
         )
         self.mempool = Mempool(transactions_max=transactions_max, bytes_max=10**7)
-        self.door = Door(Chain(store, load_tree(store), get_header(store, 0), load_table()), self.mempool)
+        header = replace(get_header(store, 0), height=height)
+        self.door = Door(Chain(store, load_tree(store), header, load_table()), self.mempool)
         self.intake = Intake(self.door, self.mempool)
 
     def send(self, *raws: bytes, peer: PublicKey = PEER, now_ms: int = NOW_MS) -> str | None:
@@ -201,6 +211,54 @@ def test_a_peer_whose_transactions_are_worthless_is_not_listened_to_for_a_while(
     assert way.send(good) == "left_out"
     assert way.send(good, peer=OTHER) is None
     assert way.send(good, now_ms=NOW_MS + 1_000) is None
+
+
+def test_expired_ones_and_other_bytes_of_a_pending_one_are_worthless_too() -> None:
+    way = Way(height=9)
+    pending = sign_fake(make_issue("p"), UTILITY)
+    assert way.send(pending.raw) is None
+    expired = [sign_fake(make_transfer(1), ALICE, salt=salt, valid_until=9).raw for salt in range(WORTHLESS_BURST - 1)]
+    assert way.send(*expired) is None
+    assert way.send(pending.raw[:-1] + bytes([pending.raw[-1] ^ 1])) is None
+    assert way.send(sign_fake(make_issue("q"), UTILITY).raw) == "left_out"
+    assert len(way.mempool) == 1
+
+
+def test_what_is_remembered_of_a_refusal_keeps_nothing_of_where_it_was_raised() -> None:
+    way = Way()
+    worthless, pending = sign_fake(make_transfer(5), ALICE).raw, sign_fake(make_issue("p"), UTILITY).raw
+    for _ in range(3):  # the later ones are answered from memory
+        assert way.send(worthless) is None
+    refusal = way.mempool.refusals.find(worthless, height=0, is_from_door=False)
+    assert refusal is not None
+    assert refusal.error.__traceback__ is None
+    assert way.send(pending) is None
+    tx_id = decode(pending).tx_id
+    with pytest.raises(RuleViolated) as raised:
+        raise RuleViolated("block_full")
+    way.mempool.drop(tx_id, raised.value, height=0)
+    for _ in range(2):
+        dropped = way.mempool.find_dropped(tx_id)
+        assert dropped is not None
+        assert (str(dropped), dropped.__traceback__) == ("block_full", None)
+        with pytest.raises(RuleViolated):
+            raise dropped
+
+
+def test_no_more_worthless_ones_are_looked_at_than_the_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    way, looked_at = Way(), 0
+    admit = Door.admit_copy
+
+    def count(self: Door, raw: bytes, now_ms: int, *, source: PublicKey, is_trusted: bool) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return admit(self, raw, now_ms, source=source, is_trusted=is_trusted)
+
+    monkeypatch.setattr(Door, "admit_copy", count)
+    batch = [sign_fake(make_transfer(1), STRANGER, salt=salt).raw for salt in range(TURN_TRANSACTIONS)]
+    for passed_ms in range(0, 5_000, 50):  # as often as the rate lets one more be looked at
+        way.send(*batch, now_ms=NOW_MS + passed_ms)
+    assert WORTHLESS_BURST <= looked_at <= WORTHLESS_BURST + 5 * WORTHLESS_PER_SECOND
 
 
 def test_an_unknown_peers_copies_are_judged_by_the_rules_and_a_trusted_ones_are_left_to_the_block() -> None:

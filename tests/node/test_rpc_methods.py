@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable
-from typing import cast
+from typing import cast, get_type_hints
 
 import pytest
 
@@ -12,7 +12,7 @@ from ledger.errors import Malformed, NotAdmitted, RuleViolated
 from ledger.fields import Json
 from ledger.primitives import Address, Hash, format_address
 from ledger.transaction import TRANSACTION_BYTES_MAX, TransactionTable
-from node.client import SyncClient
+from node.client import Client, SyncClient
 from node.jsonrpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -114,14 +114,34 @@ async def test_a_submitted_transaction_is_pending_and_then_committed() -> None:
     service = FakeService(commits=False)
     submitted = await ask(service, "tx_submit", [ISSUE.raw.hex()])
     assert submitted == {"tx_id": ISSUE.tx_id, "status": "pending", "height": None, "index": None, "events": []}
-    assert (await ask(service, "tx_get", [ISSUE.tx_id]))["status"] == "pending"
+    waiting = await ask(service, "tx_get", [ISSUE.tx_id])
+    assert (waiting["status"], waiting["height"], waiting["index"], waiting["events"]) == ("pending", None, None, [])
     listed = await ask(service, "tx_pending", {})
     assert [one["tx_id"] for one in cast("list[dict[str, Json]]", listed["transactions"])] == [ISSUE.tx_id]
     assert await ask(service, "tx_pending", [ISSUE.tx_id]) == listed
     service.commit()
     committed = await ask(service, "tx_get", [ISSUE.tx_id])
     assert (committed["status"], committed["height"], committed["index"]) == ("committed", 1, 0)
-    assert await ask(service, "tx_pending", [ISSUE.tx_id]) == {"transactions": [], "mempool_transactions": 0}
+    assert await ask(service, "tx_pending", [ISSUE.tx_id]) == {
+        "transactions": [],
+        "next_cursor": None,
+        "mempool_transactions": 0,
+    }
+
+
+async def test_pending_transactions_come_in_pages_that_leave_none_out() -> None:
+    service = FakeService(commits=False)
+    sent = [sign_fake(make_issue(f"page {number}"), UTILITY) for number in range(3)]
+    await ask(service, "tx_submit_many", [[one.raw.hex() for one in sent]])
+    pages: list[list[Json]] = []
+    cursor: Json = None
+    for _ in range(4):
+        page = await ask(service, "tx_pending", {"limit": 1, "cursor": cursor})
+        pages.append([one["tx_id"] for one in cast("list[dict[str, Json]]", page["transactions"])])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert pages == [[one.tx_id] for one in sent]
 
 
 async def test_waiting_for_the_commit_brings_place_and_events() -> None:
@@ -199,7 +219,7 @@ async def test_a_dropped_transaction_says_why(reason: str, status: str) -> None:
     await call(service, "tx_submit", [ISSUE.raw.hex()])
     service.drop(Hash(bytes.fromhex(ISSUE.tx_id)), NotAdmitted(reason, "x"))
     answer = await ask(service, "tx_get", [ISSUE.tx_id])
-    assert answer["status"] == status
+    assert (answer["status"], answer["height"], answer["events"]) == (status, None, [])
     assert cast("dict[str, dict[str, str]]", answer["error"])["data"]["reason"] == reason
 
 
@@ -256,9 +276,13 @@ def test_a_parameter_that_nobody_explained_is_a_mistake_of_ours() -> None:
         make_method(odd, {})
 
 
-def test_the_client_has_every_method_with_the_same_parameters() -> None:
-    special = {"tx_submit", "tx_submit_many", "unsubscribe", "rpc.discover"}
+@pytest.mark.parametrize("client", [Client, SyncClient])
+def test_the_clients_have_every_method_with_the_same_parameters(client: type[Client | SyncClient]) -> None:
     for name, method in METHODS.items():
-        if name not in special:
-            given = [one for one in inspect.signature(getattr(SyncClient, name)).parameters if one != "self"]
-            assert given == [one.name for one in method.parameters], name
+        function = getattr(client, name.replace(".", "_"))
+        assert inspect.getdoc(function), name
+        hints = get_type_hints(function)
+        assert "return" in hints, name
+        given = [one for one in inspect.signature(function).parameters if one != "self"]
+        assert given == [one.name for one in method.parameters], name
+        assert set(given) <= set(hints), name

@@ -139,7 +139,7 @@ LIVENESS_SEEN: Final[tuple[tuple[str, str | None, Callable[[], AbstractContextMa
 )
 
 
-@pytest.mark.parametrize(("promise", "family", "apply"), LIVENESS_SEEN, ids=lambda one: str(one).replace(" ", "_"))
+@pytest.mark.parametrize(("promise", "family", "apply"), LIVENESS_SEEN, ids=[one[0] for one in LIVENESS_SEEN])
 def test_a_judge_of_liveness_sees_a_bug(
     promise: str, family: str | None, apply: Callable[[], AbstractContextManager[object]]
 ) -> None:

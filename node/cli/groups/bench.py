@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from node.bench.catching_up import VALIDATORS_MIN
 from node.bench.run import BLOCK_MS_DEFAULT, BenchOptions, Measurement, format_table, run, to_json
 from node.cli.options import Common, add_options, with_common
 from node.cli.output import note, show
@@ -25,6 +26,16 @@ _validators = (
         "default": DEFAULTS.validators,
         "show_default": True,
         "help": "How many validators; repeatable, each is measured on a fresh network.",
+    },
+)
+_others = (
+    ("--validators",),
+    {
+        "type": click.IntRange(VALIDATORS_MIN, VALIDATORS_MAX),
+        "multiple": True,
+        "default": (VALIDATORS_MIN,),
+        "show_default": True,
+        "help": "How many validators, the one that is away included; repeatable.",
     },
 )
 _block_ms = (
@@ -62,12 +73,14 @@ def _measure(common: Common, measurements: tuple[Measurement, ...], **options: A
     show(common, to_json(results), format_table(results))
 
 
-def _add(name: str, text: str, measurements: tuple[Measurement, ...], *options: Any) -> Callable[..., None]:
+def _add(
+    name: str, text: str, measurements: tuple[Measurement, ...], *options: Any, validators: Any = _validators
+) -> Callable[..., None]:
     def measure(common: Common, **given: Any) -> None:
         _measure(common, measurements, **given)
 
     measure.__doc__ = text
-    function = with_common(add_options(measure, _validators, *options, _block_ms))
+    function = with_common(add_options(measure, validators, *options, _block_ms))
     command.command(name=name, help=text)(function)
     return function
 
@@ -75,4 +88,5 @@ def _add(name: str, text: str, measurements: tuple[Measurement, ...], *options: 
 _add("transfers", "Signed transfers of credits a second.", (Measurement.TRANSFERS,), _transfers, _connections)
 _add("readings", "Signed meter intervals a second.", (Measurement.READINGS,), _days)
 _add("finality", "Time from submission to finality: alone, and at a moderate load.", (Measurement.FINALITY,))
+_add("sync", "How fast a node that was away catches up.", (Measurement.SYNC,), _transfers, validators=_others)
 _add("all", "Everything.", tuple(Measurement), _transfers, _days, _connections)

@@ -141,8 +141,7 @@ def init(
     shown: dict[str, Json] = {
         "home": str(config.home),
         "public_key": load_public_key(config.key_file),
-        "rpc": f"http://{rpc_host}:{rpc_port}",
-        "p2p": f"{p2p_host}:{p2p_port}",
+        **_show_addresses(config),
     }
     show(common, shown)
 
@@ -172,14 +171,24 @@ def init(
 @click.option(
     "--from-snapshot", is_flag=True, help="A home without a chain begins at a snapshot that its peers agree on."
 )
+@with_common
 def start(
-    *, home: Path, new_journal: bool, retain_blocks: int | None, snapshot_blocks: int | None, from_snapshot: bool
+    common: Common,
+    *,
+    home: Path,
+    new_journal: bool,
+    retain_blocks: int | None,
+    snapshot_blocks: int | None,
+    from_snapshot: bool,
 ) -> None:
-    """Run the node of a home until SIGTERM or Ctrl-C. It logs to stderr.
+    """Run the node of a home until SIGTERM or Ctrl-C. It logs to stderr; --json says where it answers.
 
     A home whose journal is missing though its chain has begun follows the chain and signs nothing.
     """
-    passphrase = find_passphrase(read_config(home).key_file)
+    config = read_config(home)
+    passphrase = find_passphrase(config.key_file)
+    if common.as_json:
+        show(common, {"home": str(config.home), "moniker": config.moniker, **_show_addresses(config)})
     upkeep = Upkeep(retain_blocks=retain_blocks, snapshot_blocks=snapshot_blocks)
     run_node(home, passphrase=passphrase, has_new_journal=new_journal, from_snapshot=from_snapshot, upkeep=upkeep)
 
@@ -244,10 +253,10 @@ def import_state(common: Common, *, file: Path, home: Path) -> None:
 
 @command.command()
 @_home
-@click.option("--to", "height", type=click.IntRange(0), required=True, help="The height to go back to.")
+@click.option("--to", "height", type=click.IntRange(0), help="The height to go back to.  [default: one block back]")
 @click.option("--snapshot", "snapshot_file", type=FILE, help="Where to begin, if the home lacks its first blocks.")
 @with_common
-def rollback(common: Common, *, home: Path, height: int, snapshot_file: Path | None) -> None:
+def rollback(common: Common, *, home: Path, height: int | None, snapshot_file: Path | None) -> None:
     """Undo the blocks above a height, by executing those up to it anew. The node must not run.
 
     For a home whose own state is wrong; it fetches the blocks again from its peers. The journal is set aside, not
@@ -264,11 +273,12 @@ def rollback(common: Common, *, home: Path, height: int, snapshot_file: Path | N
             snapshot = (opened, verify_snapshot(opened, document, lambda: None))
 
         finish_replacement(path)
+        until = _find_height_before_last(path) if height is None else height
 
         def fill(target: Store) -> None:
             nonlocal last
             with _open_store_at(path) as source:
-                steps = roll_back(source, target, document, table, until=height, snapshot=snapshot)
+                steps = roll_back(source, target, document, table, until=until, snapshot=snapshot)
                 last, _ = _follow(common, steps)
 
         replace_store(path, fill, journal_path=journal)
@@ -315,6 +325,14 @@ def _open_store_at(directory: Path) -> Iterator[LevelDbStore]:
         store.close()
 
 
+def _find_height_before_last(path: Path) -> int:
+    with _open_store_at(path) as store:
+        height = chain_store.read_head_height(store)
+    if height == 0:
+        raise LocalError("height_out_of_range", "the chain has no block but the first")
+    return height - 1
+
+
 def _follow(common: Common, steps: Iterator[Verified]) -> tuple[Verified, int]:
     """The last step, and the transactions of all, behind a progress bar. Raises ``Rejected`` with the height."""
     transactions = 0
@@ -347,6 +365,11 @@ def _show_manifest(manifest: Manifest) -> dict[str, Json]:
         "snapshot_id": manifest.compute_id().hex(),
         "chunks": len(manifest.chunk_hashes),
     }
+
+
+def _show_addresses(config: NodeConfig) -> dict[str, Json]:
+    rpc, p2p = f"{config.rpc_host}:{config.rpc_port}", f"{config.p2p_host}:{config.p2p_port}"
+    return {"rpc": f"http://{rpc}", "p2p": p2p}
 
 
 def load_public_key(path: Path) -> str:

@@ -14,9 +14,9 @@ from typing import Any, Final, cast
 import click
 
 from ledger.fields import Json
-from node.cli.options import URL_DEFAULT, Common, with_common
+from node.cli.options import URL_DEFAULT, Common, make_client, with_common
 from node.cli.output import note, show, show_rows
-from node.client import Client, ClientError
+from node.client import ClientError
 from node.testnet import (
     BASE_PORT_DEFAULT,
     BLOCK_MS_DEFAULT,
@@ -140,7 +140,7 @@ async def _ask(url: str, net: Testnet, index: int) -> dict[str, Json]:
     if pid is None:
         return row
     with contextlib.suppress(ClientError):
-        async with Client(url, attempts_max=1) as client:
+        async with make_client(url) as client:
             answer: dict[str, Any] = await client.chain_status()
         row |= {"height": answer["height"], "state_root": answer["state_root"], "peers": len(answer["peers"])}
     row["ready"] = await is_ready_at(url)

@@ -34,11 +34,14 @@ _technology = click.option(
     "--technology", type=click.Choice([one.value for one in Technology]), help="Only of this kind."
 )
 _csv = click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+STDOUT: Final = Path("-")
 _html = click.option(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write a picture that needs nothing else.",
+    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+    is_flag=False,
+    flag_value=str(STDOUT),
+    metavar="[FILE]",
+    help="Write a picture that needs nothing else; without FILE to standard output.",
 )
 PER_MILLE: Final = 1_000
 FILE_MODE: Final = 0o644
@@ -94,6 +97,8 @@ def source(
     answer, label = run_asking(connected, home, work)
     if html is not None:
         _write(connected, html, draw_source(answer, label=label))
+        if html == STDOUT:
+            return
     rows = cast("list[Row]", answer["rows"])
     if as_csv and not connected.as_json:
         click.echo(format_csv(rows), nl=False)
@@ -151,6 +156,8 @@ def holder(
     answer = run_asking(connected, home, work)
     if html is not None:
         _write(connected, html, draw_holder(answer))
+        if html == STDOUT:
+            return
     rows = list_hours(answer) if hours or as_csv else list_sources(answer)
     if as_csv and not connected.as_json:
         click.echo(format_csv(rows), nl=False)
@@ -186,6 +193,8 @@ def lot(connected: Connected, *, lot: str, as_csv: bool, html: Path | None, home
     answer, names = run_asking(connected, home, work)
     if html is not None:
         _write(connected, html, draw_lot(answer, names))
+        if html == STDOUT:
+            return
     if as_csv and not connected.as_json:
         click.echo(format_csv(cast("list[Row]", answer["movements"])), nl=False)
         return
@@ -270,6 +279,11 @@ async def _fetch(ask: Ask, method: str, params: Mapping[str, Json], *, rows: str
 
 
 def _write(connected: Connected, path: Path, page: str) -> None:
+    if path == STDOUT:
+        if connected.as_json:
+            raise click.UsageError("--html without a file and --json are both for standard output.")
+        click.echo(page, nl=False)
+        return
     write_replacing(path, page.encode(), mode=FILE_MODE)
     note(connected, f"written: {path}")
 
