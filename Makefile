@@ -17,7 +17,7 @@ demo: $(VENV)/run.stamp ## play the whole story on real meter data, and prove it
 	$(BIN)/wattprint demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/dev.stamp ## lint, format, types, architecture: what must hold before the tests run
 	$(BIN)/python -m ruff check
