@@ -118,11 +118,23 @@ export function makeBar(claimed, held, whole) {
   return bar;
 }
 
+const HOUR_MS = 3_600_000;
+const COLUMNS_MAX = 750; // a month; of a longer time only the hours that have something are drawn
+
+// Answers leave out hours with nothing in them; in a picture a night is a gap.
+function fillHours(columns) {
+  const first = columns[0]?.start_ms ?? 0;
+  const count = columns.length ? (columns.at(-1).start_ms - first) / HOUR_MS + 1 : 0;
+  if (count > COLUMNS_MAX) return columns;
+  const known = new Map(columns.map((column) => [column.start_ms, column]));
+  return Array.from({ length: count }, (_, n) => known.get(first + n * HOUR_MS) ?? { start_ms: first + n * HOUR_MS, part: 0, whole: 0 });
+}
+
 // Columns over time, each with a part of it in another colour. The same figures stand in a table below.
 export function makeChart(title, columns, partName, wholeName) {
   const most = Math.max(1, ...columns.map(({ whole }) => whole));
   const chart = make("div", { class: "chart", role: "img", "aria-label": `${title}: the table below has the figures` });
-  for (const { start_ms, part, whole } of columns) {
+  for (const { start_ms, part, whole } of fillHours(columns)) {
     const column = make("i", { title: `${formatTime(start_ms)}: ${formatWh(part)} ${partName} of ${formatWh(whole)}` });
     const inner = make("b");
     column.style.height = `${(100 * whole) / most}%`;
