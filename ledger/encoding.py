@@ -17,6 +17,7 @@ Plain: TypeAlias = bool | int | bytes | str | Sequence["Plain"] | None
 
 DECODE_BYTES_MAX: Final = 16 * 1024 * 1024  # the largest block with room to spare
 DEPTH_MAX: Final = 12  # a block's evidence nests seven deep
+ITEMS_MAX: Final = 512 * 1024  # a transaction of readings may be numbers of one byte throughout
 _SKIMMED_BYTES_LEAST: Final = 256  # shorter ones cost little, whatever they claim to be
 
 
@@ -26,16 +27,19 @@ def encode(value: Plain) -> bytes:
     return packed
 
 
-def decode(data: bytes, *, bytes_max: int = DECODE_BYTES_MAX) -> Plain:
+def decode(data: bytes, *, bytes_max: int = DECODE_BYTES_MAX, items_max: int = ITEMS_MAX) -> Plain:
     """The plain value of canonical bytes; arrays come back as tuples.
 
-    Raises ``Malformed``: ``encoding_too_large``, ``encoding_invalid``, ``encoding_not_canonical``,
-    ``encoding_too_deep``.
+    ``items_max`` is how many items all its arrays may have together: two bytes of data can become a hundred of memory.
+    Raises ``Malformed``: ``encoding_too_large``, ``encoding_too_many_items``, ``encoding_too_deep``,
+    ``encoding_invalid``, ``encoding_not_canonical``.
     """
     if len(data) > bytes_max:
         raise Malformed("encoding_too_large", f"{len(data)} bytes, at most {bytes_max}")
     try:
-        if len(data) >= _SKIMMED_BYTES_LEAST:
+        if len(data) > items_max:
+            _count_items(data, items_max)
+        elif len(data) >= _SKIMMED_BYTES_LEAST:
             _skim(data)
         value: Plain = msgpack.unpackb(
             data, use_list=False, raw=False, object_pairs_hook=_refuse_map, ext_hook=_refuse_extension
@@ -70,6 +74,32 @@ def _skim(data: bytes) -> None:
     unpacker.skip()
 
 
+def _count_items(data: bytes, items_max: int) -> None:
+    """Check the same, and how much would be built. An item has a byte at least, so only what is longer is counted."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    items = 0
+    missing = [1]  # of each array that is open, and the value itself
+    while missing:
+        if not missing[-1]:
+            missing.pop()
+            continue
+        missing[-1] -= 1
+        kind = data[unpacker.tell()] if unpacker.tell() < len(data) else None
+        if kind in _MAPS:
+            raise Malformed("encoding_invalid", "maps are not part of the format")
+        if kind not in _ARRAYS:
+            unpacker.skip()
+            continue
+        count = unpacker.read_array_header()
+        items += count
+        if items > items_max:
+            raise Malformed("encoding_too_many_items", f"at most {items_max}")
+        if len(missing) > DEPTH_MAX:
+            raise Malformed("encoding_too_deep", f"at most {DEPTH_MAX} levels")
+        missing.append(count)
+
+
 def _refuse_map(_pairs: object) -> None:
     raise Malformed("encoding_invalid", "maps are not part of the format")
 
@@ -78,6 +108,8 @@ def _refuse_extension(code: int, _data: bytes) -> None:
     raise Malformed("encoding_invalid", f"extension type {code}")
 
 
+_ARRAYS: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})  # the first byte of an array, by the msgpack specification
+_MAPS: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _SCALARS: Final = frozenset({int, bytes, str, bool, type(None)})
 
 

@@ -304,6 +304,7 @@ class MessageRule:
     queue: QueueClass
     cost_us: int  # of our processor time to take one in, roughly, and to answer it
     cost_us_per_kib: int
+    items_max: int = 16  # of all its arrays together; most have a few fields
 
 
 # Set at several times the target load (3,000 transactions a second, two blocks a second, 40 validators):
@@ -314,11 +315,15 @@ MESSAGE_TYPES: Final[Mapping[type[Message], MessageRule]] = MappingProxyType(
         Hello: MessageRule(1, 1 * _KIB, 1, 1 * _KIB, QueueClass.CONSENSUS, 500, 0),
         Proof: MessageRule(2, 128, 1, 128, QueueClass.CONSENSUS, 500, 0),
         Disconnect: MessageRule(3, 512, 1, 512, QueueClass.CONSENSUS, 50, 0),
-        Transactions: MessageRule(4, 2 * _MIB, 30_000, 512 * _MIB, QueueClass.TRANSACTIONS, 50, 20),
+        Transactions: MessageRule(
+            4, 2 * _MIB, 30_000, 512 * _MIB, QueueClass.TRANSACTIONS, 50, 20, 1 + TRANSACTIONS_PER_MESSAGE_MAX
+        ),
         ConsensusMessage: MessageRule(5, 64 * _KIB, 60_000, 128 * _MIB, QueueClass.CONSENSUS, 100, 500),
         ProposalMessage: MessageRule(6, 15 * _MIB, 1_200, 1024 * _MIB, QueueClass.CONSENSUS, 500, 20),
         BlockRequest: MessageRule(7, 32, 1_200, 32 * _KIB, QueueClass.BLOCKS, 10_000, 0),
-        Blocks: MessageRule(8, 15 * _MIB, 1_200, 2048 * _MIB, QueueClass.BLOCKS, 500, 20),
+        Blocks: MessageRule(
+            8, 15 * _MIB, 1_200, 2048 * _MIB, QueueClass.BLOCKS, 500, 20, 1 + 3 * BLOCKS_PER_MESSAGE_MAX
+        ),
         HeightStatus: MessageRule(9, 32, 6_000, 64 * _KIB, QueueClass.BLOCKS, 50, 0),
         DocumentBlockRequest: MessageRule(10, 64, 6_000, 384 * _KIB, QueueClass.TRANSACTIONS, 500, 0),
         DocumentBlock: MessageRule(11, 272 * _KIB, 6_000, 1600 * _MIB, QueueClass.TRANSACTIONS, 50, 10),
@@ -364,7 +369,7 @@ def decode_frame(frame: bytes) -> Message:
     """
     kind = get_frame_kind(frame)
     try:
-        fields = decode(frame[1:], bytes_max=FRAME_BYTES_MAX)
+        fields = decode(frame[1:], bytes_max=FRAME_BYTES_MAX, items_max=MESSAGE_TYPES[kind].items_max)
     except Malformed as error:
         raise Malformed("message_malformed", f"{kind.__name__}: {error.reason}") from error
     if not isinstance(fields, tuple):

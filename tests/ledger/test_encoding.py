@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.encoding import DEPTH_MAX, Plain, decode, encode
+from ledger.encoding import DEPTH_MAX, ITEMS_MAX, Plain, decode, encode
 from ledger.errors import Malformed
 
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
@@ -152,6 +152,45 @@ def test_arrays_that_claim_more_than_follows_are_not_built(size: int) -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 100_000 + 4 * size
+
+
+HEAD = b"\xdd"  # of an array with a count of four bytes
+CROWDS = [
+    ("small arrays", HEAD + (2**20).to_bytes(4, "big") + b"\x91\xc0" * 2**20, "encoding_too_many_items"),
+    ("small texts", HEAD + (2**20).to_bytes(4, "big") + b"\xa2ab" * 2**20, "encoding_too_many_items"),
+    ("numbers", HEAD + (ITEMS_MAX + 1).to_bytes(4, "big") + bytes(ITEMS_MAX + 1), "encoding_too_many_items"),
+    ("arrays in a map", b"\x91\x81\x00" + HEAD + (2**20).to_bytes(4, "big") + b"\x91\xc0" * 2**20, "encoding_invalid"),
+    (
+        "a deep one",
+        b"\x91" * (DEPTH_MAX + 1) + HEAD + ITEMS_MAX.to_bytes(4, "big") + bytes(ITEMS_MAX),
+        "encoding_too_deep",
+    ),
+    ("a tower", (HEAD + (9_000).to_bytes(4, "big") + b"\xa2ab" * 8_999) * 99 + b"\xc0", "encoding_too_deep"),
+    ("a cut one", HEAD + ITEMS_MAX.to_bytes(4, "big") + bytes(ITEMS_MAX - 1), "encoding_invalid"),
+    ("a claim", b"\xc6\x7f\xff\xff\xff" + bytes(ITEMS_MAX), "encoding_invalid"),
+    ("one and more", b"\x90" + bytes(ITEMS_MAX), "encoding_invalid"),
+]
+
+
+@pytest.mark.parametrize(("crowd", "reason"), [each[1:] for each in CROWDS], ids=[name for name, _, _ in CROWDS])
+def test_a_crowd_of_small_things_is_counted_before_it_is_built(crowd: bytes, reason: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match=reason):
+            decode(crowd)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2 * len(crowd) + 100_000
+
+
+def test_as_many_items_as_allowed_are_decoded() -> None:
+    for allowed in ((0,) * (ITEMS_MAX - 1), (b"",) * (ITEMS_MAX - 1), ("ab",) * (ITEMS_MAX - 1)):
+        assert decode(encode((allowed,))) == (allowed,)
+    assert decode(encode((b"ab", (b"cd",))), items_max=3) == (b"ab", (b"cd",))
+    with pytest.raises(Malformed, match="encoding_too_many_items"):
+        decode(encode((b"ab", (b"cd",))), items_max=2)
+    assert decode(encode(b"bytes are one item"), items_max=0) == b"bytes are one item"
 
 
 def test_tuples_and_lists_are_one_array() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +134,25 @@ def test_size_is_judged_by_type_before_anything_is_decoded() -> None:
     for kind, rule in MESSAGE_TYPES.items():
         frame = bytes((rule.tag,)) + b"\xc1" * rule.size_bytes_max  # 0xc1 can never be decoded
         assert get_reason(frame) == "message_too_large", kind
+
+
+def test_the_largest_frame_of_small_things_costs_little() -> None:
+    """A frame of 15 MiB of arrays with one item each would be a gigabyte once it is built."""
+    for kind, rule in MESSAGE_TYPES.items():
+        count = (rule.size_bytes_max - 8) // 2
+        frame = bytes((rule.tag,)) + b"\x91\xdd" + count.to_bytes(4, "big") + b"\x91\xc0" * count
+        tracemalloc.start()
+        try:
+            assert get_reason(frame) == "message_malformed", kind
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak_bytes < 3 * len(frame) + 100_000, kind
+
+
+def test_the_most_items_of_a_type_are_admitted() -> None:
+    for message in (Transactions((b"",) * 10_000), Blocks(((b"", b""),) * 64)):
+        assert decode_frame(encode_frame(message)) == message
 
 
 def test_non_canonical_bytes_are_refused() -> None:
