@@ -5,9 +5,14 @@ Owns nothing but the door: ``main`` is the console script, ``app`` is the tree o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from node.cli.app import app
+try:
+    from node.cli.app import app
+except KeyboardInterrupt:
+    # Reading all of the program takes half a second, in which nothing else answers Ctrl-C.
+    sys.exit(130)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

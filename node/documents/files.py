@@ -5,16 +5,21 @@ Touches the world. Every error names the file as its owner knows it, not the nam
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from node.errors import LocalError, get_disk_reason
 from node.files import sync_directory
+
+_NAMELESS: Final[int | None] = getattr(os, "O_TMPFILE", None)  # Linux, on most of its file systems
+_NOT_HERE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})  # what other file systems answer to it
+_OPEN_FILES: Final = Path("/proc/self/fd")
 
 
 class FileFailed(LocalError):
@@ -73,22 +78,51 @@ def make_file(path: Path) -> Iterator[BinaryIO]:
     Raises ``FileFailed``; so does an ``OSError`` of the block, which is about this file.
     """
     check_new(path)
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            os.link(beside, path)  # unlike a rename, it refuses to replace
-        finally:
-            beside.unlink()
+        descriptor = _open_nameless(path.parent)
+        with _write_beside(path) if descriptor is None else _write_nameless(descriptor, path) as file:
+            yield file
         sync_directory(path.parent)
     except FileExistsError:
         raise FileFailed("file_exists", f"{path}: it is not replaced") from None
     except OSError as error:
         raise _name_failure(error, path) from error
+
+
+def _open_nameless(directory: Path) -> int | None:
+    """A new file without a name, of which nothing is left however the process ends; None where there are none such."""
+    if _NAMELESS is None or not _OPEN_FILES.is_dir():
+        return None
+    try:
+        return os.open(directory, os.O_WRONLY | _NAMELESS | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in _NOT_HERE:
+            return None
+        raise
+
+
+@contextmanager
+def _write_nameless(descriptor: int, path: Path) -> Iterator[BinaryIO]:
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(descriptor)
+        # Python follows the name of an open file to the file only when it is given a descriptor, whichever that is.
+        os.link(_OPEN_FILES / str(descriptor), path, src_dir_fd=descriptor, follow_symlinks=True)
+
+
+@contextmanager
+def _write_beside(path: Path) -> Iterator[BinaryIO]:
+    beside = path.with_name(f".{secrets.token_hex(8)}.part")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        os.link(beside, path)  # unlike a rename, it refuses to replace
+    finally:
+        beside.unlink()
 
 
 def _name_failure(error: OSError, path: Path) -> FileFailed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,22 @@ class Asked(FakeNode):
 def complete(*words: str) -> list[str]:
     *before, last = words
     return [one.value for one in ShellComplete(app, {}, "wattprint", "").get_completions(list(before), last)]
+
+
+class Interrupting:
+    """Ctrl-C while the program is still being read."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "node.cli.app":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_program_is_read_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "node.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        importlib.reload(sys.modules["node.cli"])
+    assert ended.value.code == 130
 
 
 def test_json_may_stand_before_the_command(node: FakeNode) -> None:

@@ -11,6 +11,16 @@ import pytest
 from node.documents.files import FileFailed, check_new, make_file, open_file
 
 
+@pytest.fixture(params=["nameless", "beside", "refused"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a file is written before it has its name; "refused" is a file system that has no nameless ones."""
+    if request.param == "beside":
+        monkeypatch.setattr("node.documents.files._NAMELESS", None)
+    if request.param == "refused":
+        monkeypatch.setattr("node.documents.files._NAMELESS", os.O_RDONLY)  # a directory is not opened for writing
+    return str(request.param)
+
+
 def test_a_file_is_read_through_a_link_too_and_its_size_is_known(tmp_path: Path) -> None:
     (tmp_path / "paper").write_bytes(b"content")
     (tmp_path / "link").symlink_to("paper")
@@ -36,16 +46,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_has_its_name_when_it_is_whole_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+def test_a_file_has_its_name_when_it_is_whole_and_only_its_owner_reads_it(tmp_path: Path, way: str) -> None:
     path = tmp_path / ("ä" * 120)  # as long as a name may be: the one on the way is no longer
     with make_file(path) as file:
         file.write(b"content")
         assert not path.exists()
+        assert len(list(tmp_path.iterdir())) == (0 if way == "nameless" else 1)  # what a SIGKILL would leave
     assert path.read_bytes() == b"content"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("way")
 def test_nothing_is_replaced_and_nothing_made_where_no_directory_is(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"mine")
     (tmp_path / "broken link").symlink_to("nowhere")
@@ -61,6 +73,7 @@ def test_nothing_is_replaced_and_nothing_made_where_no_directory_is(tmp_path: Pa
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "disk_full"), (errno.EIO, "disk_failed")])
 def test_a_disk_that_fails_is_named_with_the_file_and_leaves_nothing(tmp_path: Path, number: int, reason: str) -> None:
     path = tmp_path / "paper"
