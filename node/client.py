@@ -219,7 +219,7 @@ class Client(Methods[Coroutine[Any, Any, Answer]]):
             if "error" in found:
                 raise make_error(found["error"])
             if clock() >= until:
-                data = {"reason": "transaction_not_yet_committed", "item": "", "tx_id": tx_id}
+                data = {"reason": "transaction_not_yet_committed", "item": tx_id, "tx_id": tx_id}
                 raise NotYetCommitted(TIMED_OUT, MESSAGES[TIMED_OUT], data)
             await asyncio.sleep(POLL_MS / 1000)
 

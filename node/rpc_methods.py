@@ -190,7 +190,7 @@ def find_fault(outcome: Outcome) -> Fault | None:
     if outcome.error is not None:
         fault = explain(outcome.error)
     elif outcome.timed_out:
-        fault = make_fault(TIMED_OUT, "transaction_not_yet_committed")
+        fault = make_fault(TIMED_OUT, "transaction_not_yet_committed", outcome.tx_id.hex() if outcome.tx_id else "")
     else:
         return None
     if outcome.tx_id is not None and isinstance(fault.data, dict):

@@ -21,7 +21,7 @@ from node.cli import groups
 from node.cli.derive import make_transaction_command, make_verb
 from node.cli.options import make_root_options
 from node.cli.reads import list_read_groups, list_reads, make_read_command
-from node.client_errors import NodeUnreachable, RpcError
+from node.client_errors import NodeUnreachable, NotYetCommitted, RpcError
 from node.errors import LocalError
 from node.jsonrpc import INVALID_PARAMS
 from node.version import VERSION
@@ -142,6 +142,9 @@ def _run(work: Callable[[], object]) -> int:
         return _say("interrupted", INTERRUPTED)
     except NodeUnreachable as error:
         return _say(str(error), NO_NODE)
+    except NotYetCommitted as error:
+        later = f": it may still be, see wattprint tx wait {error.tx_id}" if error.tx_id else ""
+        return _say(f"{error.reason or error}{later}", REFUSED)
     except RpcError as error:
         return _say(str(error), WRONG_USAGE if error.code == INVALID_PARAMS else REFUSED)
     except (LocalError, Malformed, CorruptStore) as error:

@@ -119,3 +119,12 @@ def test_a_shell_completes_commands_choices_and_files() -> None:
     assert complete("participant", "list", "--role", "a") == ["admin", "auditor"]
     files = ShellComplete(app, {}, "wattprint", "").get_completions(["credit", "balance"], "al")
     assert [(one.type, one.value) for one in files] == [("file", "al")]
+
+
+def test_a_transaction_that_waits_is_named_with_the_command_that_waits_for_it(node: FakeNode) -> None:
+    node.answers["tx_get"] = {"status": "pending"}
+    late = node.run("tx", "wait", "ab" * 32, "--timeout-ms", "1")
+    assert late.exit_code == 1
+    assert late.stderr == (
+        f"wattprint: transaction_not_yet_committed: it may still be, see wattprint tx wait {'ab' * 32}\n"
+    )

@@ -156,6 +156,7 @@ async def test_a_commit_that_does_not_come_in_time_names_the_transaction() -> No
     with pytest.raises(Fault) as caught:
         await ask(FakeService(commits=False), "tx_submit", [ISSUE.raw.hex(), "committed", 0])
     assert caught.value.code == TIMED_OUT
+    assert read_fault(caught.value)[1:] == ("transaction_not_yet_committed", ISSUE.tx_id)
     assert cast("dict[str, Json]", caught.value.data)["tx_id"] == ISSUE.tx_id
 
 
