@@ -47,7 +47,7 @@ class Intake:
         """Let these wait for their turn, unless they are too many; whether a first turn is now due."""
         size = sum(map(len, raws))
         waiting = self._waiting_bytes.get(peer, 0)
-        if not raws or waiting + size > WAITING_BYTES_MAX or not self._worth.take(peer.hex(), now_ms, 0):
+        if not raws or waiting + size > WAITING_BYTES_MAX or not self._is_welcome(peer, now_ms):
             self.left_out += len(raws)
             return False
         was_idle = not self._queues
@@ -61,16 +61,22 @@ class Intake:
         The first that no honest peer sends ends it: who is to be blamed, and for what.
         """
         peer, queue = next(iter(self._queues.items()))
-        fault = None
+        fault, is_welcome = None, self._is_welcome(peer, now_ms)
         for _ in range(min(TURN_TRANSACTIONS, len(queue))):
-            if not self._worth.take(peer.hex(), now_ms, 0):
+            if fault is not None or not is_welcome:
                 break  # within a turn too, or each refill of one would buy a whole turn
             raw = queue.popleft()
             self._waiting_bytes[peer] -= len(raw)
-            fault = self._admit(peer, raw, now_ms)
-            if fault is not None:
-                break
-        if not queue or fault is not None or not self._worth.take(peer.hex(), now_ms, 0):
+            refusal = self._admit(peer, raw, now_ms)
+            if refusal is None:
+                continue
+            # An honest peer may be a block behind or ahead of us; only bytes that nobody may send are its fault.
+            if isinstance(refusal, Malformed) or refusal.reason == "signature_invalid":
+                fault = refusal
+            elif refusal.reason != "transaction_already_committed":
+                self._worth.spend(peer.hex(), now_ms)
+                is_welcome = self._is_welcome(peer, now_ms)
+        if not queue or fault is not None or not is_welcome:
             self.left_out += len(queue)
             del self._queues[peer], self._waiting_bytes[peer]
         else:
@@ -98,7 +104,11 @@ class Intake:
             self._worth.spend(source.hex(), now_ms)
             self._trust[source] = max(self._trust.get(source, 0) - TRUST_LOST, 0)
 
+    def _is_welcome(self, peer: PublicKey, now_ms: int) -> bool:
+        return self._worth.take(peer.hex(), now_ms, 0)
+
     def _admit(self, peer: PublicKey, raw: bytes, now_ms: int) -> Rejected | None:
+        """Take one in; why it is refused, unless there is only no room for it."""
         trust = self._trust.get(peer, 0)
         try:
             if self._door.admit_copy(raw, now_ms, source=peer, is_trusted=trust > 0) and trust:
@@ -106,9 +116,5 @@ class Intake:
         except Overloaded:
             self.left_out += 1
         except Rejected as error:
-            # An honest peer may be a block behind or ahead of us; only bytes that nobody may send are its fault.
-            if isinstance(error, Malformed) or error.reason == "signature_invalid":
-                return error
-            if error.reason != "transaction_already_committed":
-                self._worth.spend(peer.hex(), now_ms)
+            return error
         return None
