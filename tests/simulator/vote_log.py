@@ -15,6 +15,7 @@ from typing import Final
 from consensus.codec import decode_message
 from consensus.journal import StateFrame, decode_frame
 from consensus.messages import SignedVote, list_certificate_votes
+from ledger.errors import Malformed
 from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
 from tests.simulator.polkas import list_votes
 
@@ -52,9 +53,9 @@ class VoteLog:
         """A message has reached a node that is up."""
         match message:
             case ConsensusMessage(raw):
-                self._note(node, How.HEARD, list_votes(decode_once(raw)))
+                self._note(node, How.HEARD, _read_votes(raw))
             case ProposalMessage(_, _, polka) if polka:
-                self._note(node, How.HEARD, list_votes(decode_once(polka)))
+                self._note(node, How.HEARD, _read_votes(polka))
             case _:
                 pass  # nothing else carries votes of a height that is under way
 
@@ -83,3 +84,10 @@ class VoteLog:
         if new:
             noted.update(new)
             self.entries.append(Entry(node, how, new))
+
+
+def _read_votes(raw: bytes) -> tuple[SignedVote, ...]:
+    try:
+        return list_votes(decode_once(raw))
+    except Malformed:
+        return ()  # rubbish: the node blames its sender, and there is no vote in it
