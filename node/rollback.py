@@ -18,7 +18,7 @@ from ledger.storage import Reader, Store
 from ledger.transaction import TransactionTable
 from node import chain_store
 from node.errors import LocalError, get_disk_reason
-from node.files import sync_directory
+from node.files import sync_directory, sync_files
 from node.leveldb_store import LevelDbStore
 from node.snapshot_files import SnapshotFile
 from node.snapshot_verifier import Verifier, iterate_writes
@@ -117,6 +117,8 @@ def replace_store(path: Path, fill: Callable[[Store], None], *, journal_path: Pa
             fill(store)
         finally:
             store.close()
+        # A synced write covers LevelDB's log of the moment: an older log that is no table yet may still be lost.
+        sync_files(new)
         if journal_path is not None:
             set_journal_aside(journal_path)
         new.rename(ready)

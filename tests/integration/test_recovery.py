@@ -19,6 +19,7 @@ from contracts_native.credits import IssueCredits
 from contracts_native.table import load_table
 from ledger.errors import CorruptStore
 from ledger.primitives import Hash
+from ledger.storage import Changes
 from ledger.transaction import make_body, sign_transaction
 from node import chain_store, journal
 from node.config import NodeConfig, read_config
@@ -133,6 +134,21 @@ async def test_a_store_that_takes_no_more_stops_the_node_and_nothing_told_is_los
     async with running(net) as node:
         assert await node.pay_in(1_000) is not None
         assert node.runtime.core.header.height > height
+
+
+async def test_every_batch_of_the_chain_is_written_with_a_sync(net: Testnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store of the simulator never loses a batch at a power cut: so this is what a real one must be asked for."""
+    write, written = LevelDbStore.write, list[bool]()
+
+    def note(store: LevelDbStore, changes: Changes, *, sync: bool = True) -> None:
+        written.append(sync)
+        write(store, changes, sync=sync)
+
+    monkeypatch.setattr(LevelDbStore, "write", note)
+    async with running(net) as node:
+        assert await node.pay_in(1) is not None
+        height = node.runtime.core.header.height
+    assert written == [True] * (1 + height)  # genesis, and one batch a block
 
 
 async def pay_until_it_stops(node: Lone, paid: list[Hash]) -> None:

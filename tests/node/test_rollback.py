@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from contracts_native.table import load_table
 from ledger.errors import Rejected, RuleViolated
 from ledger.storage import BLOCKS, CERTIFICATES, MemoryStore, Store, compute_prefix_end, format_height
 from node import chain_store
-from node.leveldb_store import LevelDbStore
+from node.leveldb_store import WRITE_BUFFER_BYTES, LevelDbStore
 from node.rollback import (
     ReplaceError,
     check_no_chain,
@@ -27,6 +28,8 @@ from tests.node.recovery_chain import ShortCluster, copy_store, make_chain
 from tests.simulator.checkers import check_agreement
 
 MARK: Final = b"amark"
+WRITE_BYTES: Final = 100_000
+WRITES_OF_TWO_LOGS: Final = WRITE_BUFFER_BYTES // WRITE_BYTES + 10
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,32 @@ def test_a_fill_that_fails_leaves_store_and_journal_as_they_were(tmp_path: Path)
         replace_store(tmp_path / "state", fill, journal_path=tmp_path / "journal")
     assert read_mark(tmp_path / "state") == b"old"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["journal", "state"]
+
+
+def test_a_power_cut_after_the_swap_leaves_the_new_store_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of the database that nobody synced are lost then, also one before that of the last, synced, write."""
+    synced, sync = set[int](), os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def fill(store: Store) -> None:
+        for number in range(WRITES_OF_TWO_LOGS):
+            store.write({MARK + format_height(number): bytes(WRITE_BYTES)}, sync=False)
+        store.write({MARK: b"whole"}, sync=True)
+
+    monkeypatch.setattr("node.files.os.fsync", note)
+    replace_store(tmp_path / "state", fill)
+    logs = list((tmp_path / "state").glob("*.log"))
+    assert logs
+    for log in logs:
+        if log.stat().st_ino not in synced:
+            log.write_bytes(b"")
+    store = LevelDbStore(tmp_path / "state")
+    assert store.get(MARK) == b"whole"
+    assert all(store.get(MARK + format_height(number)) is not None for number in range(WRITES_OF_TWO_LOGS))
+    store.close()
 
 
 def test_the_journal_is_set_aside_and_every_one_of_them_is_kept(tmp_path: Path) -> None:

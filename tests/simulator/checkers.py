@@ -7,18 +7,28 @@ are judged. A failure tells the one command that replays it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from consensus.light_client import verify_commit
-from consensus.messages import ChainContext, Precommit, Prevote, SignedProposal, SignedVote, Step
+from consensus.messages import (
+    ChainContext,
+    Precommit,
+    Prevote,
+    SignedProposal,
+    SignedVote,
+    Step,
+    Vote,
+    compute_signed_bytes,
+)
 from consensus.round import BLOCKS_MAX
 from consensus.votes import EVIDENCE_MAX, FREE_VALUES_MAX, ROUNDS_AHEAD_MAX
 from contracts_native.credits import BALANCES, SUPPLY, IssueCredits
 from contracts_native.evidence import OFFENCES
 from ledger.errors import CorruptStore, Rejected
 from ledger.genesis import compute_genesis_hash
-from ledger.primitives import PUBLIC_KEY_BYTES, Hash, PublicKey
+from ledger.primitives import PUBLIC_KEY_BYTES, Hash, PublicKey, is_valid_ed25519
 from ledger.state import State
 from node import chain_store
 from node.core import Core
@@ -27,10 +37,13 @@ from node.sync import QUEUED_BLOCKS_MAX
 from node.verification import verify_store
 from tests.simulator.broken import Broken
 from tests.simulator.cluster import CHAIN_ID, Cluster, Node
+from tests.simulator.polkas import Polka, Quorums, compute_quorum, count_prevoters, find_claimed_polka
+from tests.simulator.vote_log import How
 
 SPREAD_MS: Final = 6_000  # after healing, by when rounds are within one of each other
 ROUNDS_PER_VALIDATOR: Final = 2  # to decide a height after healing: every proposer has had two turns
 FINALITY_HEIGHTS: Final = 50  # looked at each time
+SIGNATURES_REMEMBERED: Final = 16_384  # votes; a storm has a few hundred
 BLOCKS_TO_INCLUDE: Final = 3  # by honest proposers, until a transaction that everybody may know is in one
 
 
@@ -81,6 +94,91 @@ def check_locks(cluster: Cluster) -> None:
         if cluster[number].is_honest:
             _require(cluster, holds, "lock holds", f"node {number}: {before} → {(height, locked_round)}")
         last[number] = (height, locked_round)
+
+
+def check_precommits_are_justified(cluster: Cluster) -> None:
+    """Safety 5: a precommit for a block means that its node had seen a quorum of prevotes for it in that round."""
+    _require_claimed_polkas(cluster, Precommit, "precommits are justified")
+
+
+def check_prevotes_are_justified(cluster: Cluster) -> None:
+    """Safety 5, of prevotes: one that names the round of a polka means that its node had seen that polka."""
+    _require_claimed_polkas(cluster, Prevote, "prevotes are justified")
+
+
+def _require_claimed_polkas(cluster: Cluster, kind: type[Vote], promise: str) -> None:
+    """A node saw what had reached it in this life, what its journal held at the start of it, and its own votes.
+
+    Judged at the moment of signing: what is sent after a restart may have been signed before it, with more at hand.
+    """
+    members = Members(cluster)
+    seen: dict[int, dict[Polka, list[SignedVote]]] = {}
+    was_signed: set[SignedVote] = set()
+    for entry in cluster.observed.votes.entries:
+        if entry.how is How.RESTORED:
+            seen[entry.node] = {}
+        of_node = seen[entry.node]
+        for signed in entry.votes:
+            vote = signed.vote
+            if isinstance(vote, Prevote) and vote.block_id is not None:
+                of_node.setdefault((vote.height, vote.round, vote.block_id), []).append(signed)
+            is_new = entry.how is How.SIGNED or (entry.how is How.SENT and signed not in was_signed)
+            polka = find_claimed_polka(vote) if is_new and type(vote) is kind else None
+            if polka is not None:
+                was_signed.add(signed)
+                count = count_prevoters(of_node.get(polka, ()), polka, members.is_genuine)
+                holds = count >= members.compute_quorum(vote.height)
+                _require(cluster, holds, promise, f"node {entry.node} saw {count} prevotes for {vote}")
+
+
+def check_polkas_follow_commits(cluster: Cluster) -> None:
+    """Safety 6: once a quorum can have precommitted a block, no later round can have a polka for another one.
+
+    "Can": the Byzantine members of the height are taken to have said whatever would complete a quorum.
+    """
+    members, quorums = Members(cluster), Quorums()
+    for entry in cluster.observed.votes.entries:
+        for signed in entry.votes if entry.how is How.SENT else ():
+            height = signed.vote.height
+            if signed.voter in members.get_keys(height):
+                least = members.compute_quorum(height) - members.count_guilty(height)
+                problem = quorums.find_conflict(signed.vote, entry.node, honest_least=least)
+                _require(cluster, problem is None, "polkas follow commits", f"{problem}")
+
+
+class Members:
+    """Who may vote at each height, as the longest chain says, and whether a vote is one of theirs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._store = max(cluster.honest, key=lambda one: one.height).store
+        self._guilty = {cluster[number].key.public_key for number in cluster.guilty}
+        self._context = ChainContext(CHAIN_ID, compute_genesis_hash(cluster.genesis))
+        self._keys: dict[int, frozenset[PublicKey]] = {}
+
+    def get_keys(self, height: int) -> frozenset[PublicKey]:
+        """The members' keys of a height."""
+        if height not in self._keys:
+            validators = chain_store.read_validators_at(self._store, height)
+            self._keys[height] = frozenset(member.public_key for member in validators.members)
+        return self._keys[height]
+
+    def compute_quorum(self, height: int) -> int:
+        """How many votes are a quorum, by a reckoning of our own."""
+        return compute_quorum(len(self.get_keys(height)))
+
+    def count_guilty(self, height: int) -> int:
+        """How many of them are Byzantine."""
+        return len(self._guilty & self.get_keys(height))
+
+    def is_genuine(self, signed: SignedVote) -> bool:
+        """Whether a member signed this vote."""
+        return signed.voter in self.get_keys(signed.vote.height) and is_signed(self._context, signed)
+
+
+@lru_cache(maxsize=SIGNATURES_REMEMBERED)
+def is_signed(context: ChainContext, signed: SignedVote) -> bool:
+    """Whether its voter signed it, by a reckoning of our own."""
+    return is_valid_ed25519(signed.voter, compute_signed_bytes(context, signed.vote), signed.signature)
 
 
 def check_certificates(cluster: Cluster) -> None:
@@ -187,11 +285,14 @@ def check_times(cluster: Cluster) -> None:
             _require(cluster, header.time_ms > parent.time_ms, "times rise", f"node {node.number}: time at {height}")
 
 
-# 5, 6 and 11 are of single votes: the arena judges them (`invariants.py`).
+# 11 is of runs with more than f faulty: the arena judges them (`invariants.py`).
 SAFETY: Final[tuple[Callable[[Cluster], None], ...]] = (
     check_agreement,
     check_nothing_signed_twice,
     check_locks,
+    check_precommits_are_justified,
+    check_prevotes_are_justified,
+    check_polkas_follow_commits,
     check_certificates,
     check_durability,
     check_state_roots,

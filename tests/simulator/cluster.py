@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from consensus.codec import decode_message
 from consensus.journal import StateFrame, decode_frame
 from consensus.messages import Evidence, SignedProposal, SignedVote
 from consensus.parameters import ConsensusParameters
@@ -56,6 +55,7 @@ from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
 from tests.simulator.disk import SimulatedDisk
 from tests.simulator.masks import Mask
 from tests.simulator.scenario import Corrupt
+from tests.simulator.vote_log import VoteLog, decode_once
 from tests.simulator.world import Faults, SimulatedNetwork, Timeline
 
 START_MS: Final = 1_750_000_000_000
@@ -86,6 +86,7 @@ class Observed:
     blames: list[tuple[int, int, str]] = field(default_factory=list)  # (who, whom, reason)
     evidence: list[tuple[int, Evidence]] = field(default_factory=list)
     halts: list[tuple[int, str]] = field(default_factory=list)
+    votes: VoteLog = field(default_factory=VoteLog)  # of honest nodes
 
 
 class Node:
@@ -118,7 +119,10 @@ class Node:
         assert self.core is None
         config = CoreConfig(own_key=self.key.public_key, sign=self.key.sign, consensus=PARAMETERS)
         kind = Core if self.mask is None else self.mask.get_core_type()
-        self.core = kind(config, self.store, self.table, journal_frames=self.disk.read())
+        frames = self.disk.read()
+        self.core = kind(config, self.store, self.table, journal_frames=frames)
+        if self.is_honest:
+            self._cluster.observed.votes.note_started(self.number, frames)
         self.life += 1
         self.starts_after_healing += self._cluster.is_healed
         self.tell(Started())
@@ -192,6 +196,8 @@ class Node:
         match effect:
             case Persist(frame, reset):
                 self.disk.append(frame, reset=reset)
+                if self.is_honest:
+                    cluster.observed.votes.note_signed(self.number, frame)
             case WriteBlock(height, changes):
                 self.store.write(changes)
                 queue.insert(0, BlockWritten(height))
@@ -380,13 +386,17 @@ class Cluster:
         """Let the checkers see what a node's program sends under its own signature."""
         raw = message.proposal if isinstance(message, ProposalMessage) else None
         raw = message.body if isinstance(message, ConsensusMessage) else raw
-        signed = None if raw is None else decode_message(raw)
+        signed = None if raw is None else decode_once(raw)
         if raw is None or not isinstance(signed, SignedProposal | SignedVote):
             return
         self.observed.sent.append((number, signed))
         key = signed.proposer if isinstance(signed, SignedProposal) else signed.voter
         node = self.nodes[number]
-        if key == node.key.public_key and not node.disk.holds(raw):
+        if key != node.key.public_key:
+            return  # passed on
+        if node.is_honest and isinstance(signed, SignedVote):
+            self.observed.votes.note_sent(number, signed)
+        if not node.disk.holds(raw):
             self.observed.undurable.append((number, signed))
 
     def note_written(self, number: int, frame: bytes) -> None:
@@ -417,6 +427,8 @@ class Cluster:
         if node.core is not None:
             if node.mask is not None:
                 node.mask.hear(message)
+            else:
+                self.observed.votes.note_heard(receiver, message)
             node.tell(MessageReceived(self.nodes[sender].key.public_key, message))
 
     def _make_genesis(self, validators: int) -> GenesisDocument:

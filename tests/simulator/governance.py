@@ -71,6 +71,17 @@ def list_proposals(net: Cluster, number: int) -> list[tuple[bytes, Proposal]]:
     return sorted(found, key=lambda pair: (pair[1].proposed_height, pair[0]))
 
 
+def grow(net: Cluster, newcomer: int, voters: tuple[int, ...]) -> int:
+    """Vote a follower in; returns the first height that it decides with."""
+    propose(net, voters[0], add=newcomer)
+    net.run_for(3_000)
+    (proposal_id, proposal) = list_proposals(net, newcomer)[-1]
+    show_readiness(net, newcomer)
+    vote(net, *voters[1:], proposal=proposal_id)
+    net.run_until(height=proposal.effective_height + 1, within_ms=120_000)
+    return proposal.effective_height
+
+
 def follow(net: Cluster, number: int) -> HeaderLink:
     """Verify a node's whole chain as a light client that believes the genesis document only."""
     document = net.genesis

@@ -7,6 +7,7 @@ quorums and signatures, so that a bug in `consensus/` cannot hide itself. Judges
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import ClassVar, Final
 
 from consensus.effects import Decide, EvidenceFound, Halt, Refused
@@ -23,6 +24,7 @@ from consensus.messages import (
     RoundCertificate,
     SignedProposal,
     SignedVote,
+    Vote,
     list_certificate_votes,
 )
 from ledger.primitives import Hash, Height, PublicKey, sha256
@@ -30,6 +32,7 @@ from tests.consensus.harness import BAD, CONTEXT, KEYS
 from tests.simulator.arena import PARAMETERS, Arena
 from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy, Watcher
+from tests.simulator.polkas import Quorums, compute_quorum, count_prevoters, find_claimed_polka, list_votes
 
 
 class Judge(Watcher):
@@ -41,7 +44,7 @@ class Judge(Watcher):
         self.arena = arena
         self.count = arena.scenario.validators
         self.faulty = arena.scenario.faulty
-        self.quorum = self.count - (self.count - 1) // 3
+        self.quorum = compute_quorum(self.count)
 
     def require(self, holds: bool, problem: str) -> None:
         """Raise if it does not hold."""
@@ -126,49 +129,38 @@ class PrecommitsJustified(Judge):
     """Safety 5: a precommit for a block means that its sender saw a quorum of prevotes for it."""
 
     promise = "precommits are justified"
+    kind: ClassVar[type[Vote]] = Precommit
 
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
-        self._justified: set[tuple[int, Prevote | Precommit]] = set()  # what a copy has heard, it has heard for ever
+        self._justified: set[tuple[int, Vote]] = set()  # what a copy has heard, it has heard for ever
+        self._own: dict[int, dict[SignedVote, None]] = {}  # prevotes of each copy, of its height
 
     def on_sent(self, copy: Copy, message: Message) -> None:
         payload = get_own_payload(copy, message)
-        if isinstance(payload, Precommit) and payload.block_id is not None:
-            self.require_polka(copy, payload, payload.round)
+        if not isinstance(message, SignedVote) or not isinstance(payload, Prevote | Precommit):
+            return
+        if isinstance(payload, Prevote):
+            self._note_own(copy, message)
+        polka = find_claimed_polka(payload) if type(payload) is self.kind else None
+        if polka is not None and (copy.number, payload) not in self._justified:
+            self._justified.add((copy.number, payload))
+            votes = chain(self._own.get(copy.number, ()), *map(list_votes, copy.heard))
+            seen = count_prevoters(votes, polka, self.is_genuine)
+            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {payload}")
 
-    def require_polka(self, copy: Copy, vote: Prevote | Precommit, round_: int) -> None:
-        """The copy that says this vote has heard of a quorum of prevotes for its block in a round."""
-        assert vote.block_id is not None
-        if (copy.number, vote) not in self._justified:
-            self._justified.add((copy.number, vote))
-            seen = self.count_prevotes(copy, vote.height, round_, vote.block_id)
-            self.require(seen >= self.quorum, f"node {copy.number} saw {seen} prevotes for {vote}")
-
-    def count_prevotes(self, copy: Copy, height: int, round_: int, block_id: Hash) -> int:
-        """From how many distinct members this copy has prevotes, its own included."""
-        wanted = (height, round_, block_id)
-        voters = {copy.key}
-        for message in copy.heard:
-            votes: tuple[SignedVote, ...] = (message,) if isinstance(message, SignedVote) else ()
-            if isinstance(message, PolkaCertificate | RoundCertificate):
-                votes = list_certificate_votes(message)
-            for signed in votes:
-                vote = signed.vote
-                is_for_it = type(vote) is Prevote and (vote.height, vote.round, vote.block_id) == wanted
-                if is_for_it and signed.voter not in voters and self.is_genuine(signed):
-                    voters.add(signed.voter)
-        return len(voters)
+    def _note_own(self, copy: Copy, signed: SignedVote) -> None:
+        own = self._own.setdefault(copy.number, {})
+        if own and next(iter(own)).vote.height != signed.vote.height:
+            own.clear()
+        own[signed] = None
 
 
 class PrevotesJustified(PrecommitsJustified):
     """Safety 5, of prevotes: one that names a valid round means that its sender saw the quorum of that round."""
 
     promise = "prevotes are justified"
-
-    def on_sent(self, copy: Copy, message: Message) -> None:
-        payload = get_own_payload(copy, message)
-        if isinstance(payload, Prevote) and payload.block_id is not None and payload.valid_round >= 0:
-            self.require_polka(copy, payload, payload.valid_round)
+    kind = Prevote
 
 
 class PolkasFollowCommits(Judge):
@@ -181,24 +173,14 @@ class PolkasFollowCommits(Judge):
 
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
-        self._voters: dict[tuple[int, type[object], int, Hash], set[int]] = {}
-        self._committed: dict[int, list[tuple[int, Hash]]] = {}
-        self._polkas: dict[int, list[tuple[int, Hash]]] = {}
+        self._quorums = Quorums()
 
     def on_sent(self, copy: Copy, message: Message) -> None:
         payload = get_own_payload(copy, message)
-        if not copy.is_honest or payload is None or isinstance(payload, Proposal) or payload.block_id is None:
-            return
-        voters = self._voters.setdefault((payload.height, type(payload), payload.round, payload.block_id), set())
-        voters.add(copy.index)
-        if len(voters) != self.quorum - len(self.faulty):
-            return
-        table = self._polkas if isinstance(payload, Prevote) else self._committed
-        table.setdefault(payload.height, []).append((payload.round, payload.block_id))
-        for commit_round, block_id in self._committed.get(payload.height, []):
-            for polka_round, other in self._polkas.get(payload.height, []):
-                broken = polka_round > commit_round and other != block_id
-                self.require(not broken, f"committed in round {commit_round}, another polka in {polka_round}")
+        if copy.is_honest and isinstance(payload, Prevote | Precommit):
+            least = self.quorum - len(self.faulty)
+            problem = self._quorums.find_conflict(payload, copy.index, honest_least=least)
+            self.require(problem is None, f"{problem}")
 
 
 class CertificatesVerify(Judge):

@@ -49,8 +49,8 @@ def build_storm(kind: str, seed: int, validators: int) -> Storm:
     return KINDS[kind](seed, validators)
 
 
-def run_storm(storm: Storm) -> Cluster:
-    """Play it. Raises ``Broken`` if a promise fails, and whatever a node trips over."""
+def play_storm(storm: Storm) -> Cluster:
+    """The first phase, unjudged: until the faults end."""
     corrupt = [move for move in storm.moves if isinstance(move, Corrupt)]
     cluster = Cluster(storm.validators, storm.seed, followers=storm.followers, corrupt=corrupt)
     cluster.replay = storm.command
@@ -60,6 +60,12 @@ def run_storm(storm: Storm) -> Cluster:
         if not isinstance(move, Corrupt):
             cluster.timeline.plan(move.at_ms, partial(_perform, cluster, move))
     cluster.run_for(storm.duration_ms)
+    return cluster
+
+
+def run_storm(storm: Storm) -> Cluster:
+    """Play it, and judge. Raises ``Broken`` if a promise fails, and whatever a node trips over."""
+    cluster = play_storm(storm)
     check_all(cluster)
     cluster.heal()
     if storm.followers:

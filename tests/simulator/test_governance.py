@@ -20,19 +20,8 @@ from node.verification import verify_store
 from p2p.messages import ConsensusMessage
 from tests.simulator.checkers import check_all, check_liveness
 from tests.simulator.cluster import Cluster
-from tests.simulator.governance import follow, list_proposals, propose, show_readiness, vote
+from tests.simulator.governance import follow, grow, list_proposals, propose, show_readiness, vote
 from tests.simulator.stories import run_seed
-
-
-def grow(net: Cluster, newcomer: int, voters: tuple[int, ...]) -> int:
-    """Vote a follower in; returns the first height that it decides with."""
-    propose(net, voters[0], add=newcomer)
-    net.run_for(3_000)
-    (proposal_id, proposal) = list_proposals(net, newcomer)[-1]
-    show_readiness(net, newcomer)
-    vote(net, *voters[1:], proposal=proposal_id)
-    net.run_until(height=proposal.effective_height + 1, within_ms=120_000)
-    return proposal.effective_height
 
 
 def list_signers(net: Cluster, height: int) -> set[int]:

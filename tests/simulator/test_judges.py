@@ -15,11 +15,12 @@ from unittest.mock import patch
 import pytest
 
 from consensus.codec import encode_message
-from consensus.messages import Prevote, SignedVote
+from consensus.messages import ChainContext, Precommit, Prevote, SignedVote, Vote, compute_signed_bytes
 from contracts_native.credits import BALANCES, Balance
 from contracts_native.evidence import OFFENCES, Offence, OffenceKind
 from ledger.block import encode_block
-from ledger.primitives import Height, Signature, sha256
+from ledger.genesis import compute_genesis_hash
+from ledger.primitives import Height, PublicKey, Signature, sha256
 from ledger.state import State
 from ledger.storage import BLOCKS, CERTIFICATES, STATE_TRIE, format_height
 from node import chain_store
@@ -27,13 +28,15 @@ from tests.consensus.mutants import MUTANTS
 from tests.simulator import checkers, invariants
 from tests.simulator.arena import Arena
 from tests.simulator.broken import Broken
-from tests.simulator.cluster import Cluster
+from tests.simulator.cluster import CHAIN_ID, Cluster
 from tests.simulator.copies import fast_signatures
 from tests.simulator.directed import build_scenario, list_scenarios
 from tests.simulator.invariants import Judge
 from tests.simulator.liveness import play_faults, run_scenario
+from tests.simulator.polkas import Polka, find_claimed_polka
 from tests.simulator.scenario import Behaviour, Corrupt, Scenario
 from tests.simulator.stories import run_seed
+from tests.simulator.vote_log import How
 
 SCENARIOS_MAX: Final = 600
 
@@ -199,6 +202,55 @@ def forget_a_lock(net: Cluster) -> None:
     net.observed.locks += [(0, height, 3), (0, height, -1)]
 
 
+def hear_one_vote_less(net: Cluster) -> None:
+    """Of the prevotes that node 0 had heard before it first precommitted a block, all but one of a quorum are gone."""
+    entries = net.observed.votes.entries
+    polka = next(
+        polka
+        for entry in entries
+        for signed in entry.votes
+        if entry.node == 0 and entry.how is How.SIGNED and isinstance(signed.vote, Precommit)
+        if (polka := find_claimed_polka(signed.vote)) is not None
+    )
+    hear_too_little(net, polka, count=1)
+
+
+def hear_too_little(net: Cluster, polka: Polka, *, count: int) -> None:
+    """Node 0 has heard only so many others prevote for this."""
+    entries, kept = net.observed.votes.entries, set[PublicKey]()
+    for place, entry in enumerate(entries):
+        if entry.node == 0 and entry.how is How.HEARD:
+            votes = [one for one in entry.votes if is_for(one, polka)]
+            kept.update(one.voter for one in votes if len(kept) < count)
+            lost = {one for one in votes if one.voter not in kept}
+            entries[place] = replace(entry, votes=tuple(one for one in entry.votes if one not in lost))
+
+
+def is_for(signed: SignedVote, polka: Polka) -> bool:
+    vote = signed.vote
+    return isinstance(vote, Prevote) and (vote.height, vote.round, vote.block_id) == polka
+
+
+def name_a_polka_that_never_was(net: Cluster) -> None:
+    say(net, 0, Prevote(Height(net[0].height), 7, sha256(b"another"), 6))
+
+
+def prevote_another_after_a_commit(net: Cluster) -> None:
+    height = Height(net[0].height)
+    for number in range(3):
+        say(net, number, Precommit(height, 7, sha256(b"one")))
+    for number in range(3):
+        say(net, number, Prevote(height, 8, sha256(b"another"), -1))
+
+
+def say(net: Cluster, number: int, vote: Vote) -> None:
+    """A node has sent this vote, with its signature."""
+    key = net[number].key
+    context = ChainContext(CHAIN_ID, compute_genesis_hash(net.genesis))
+    signed = SignedVote(vote, key.public_key, key.sign(compute_signed_bytes(context, vote)))
+    net.observed.votes.note_sent(number, signed)
+
+
 def forge_a_certificate(net: Cluster) -> None:
     certificate = chain_store.find_certificate(net[0].store, 1)
     assert certificate is not None
@@ -253,6 +305,9 @@ TAMPERED: Final[tuple[tuple[Callable[[Cluster], None], Callable[[Cluster], None]
     (change_a_balance, checkers.check_validity, "validity"),
     (sign_again, checkers.check_nothing_signed_twice, "signed once"),
     (forget_a_lock, checkers.check_locks, "lock holds"),
+    (hear_one_vote_less, checkers.check_precommits_are_justified, "precommits are justified"),
+    (name_a_polka_that_never_was, checkers.check_prevotes_are_justified, "prevotes are justified"),
+    (prevote_another_after_a_commit, checkers.check_polkas_follow_commits, "polkas follow commits"),
     (forge_a_certificate, checkers.check_certificates, "certificates verify"),
     (lose_a_block, checkers.check_certificates, "certificates verify"),
     (lose_a_block, checkers.check_durability, "durable first"),

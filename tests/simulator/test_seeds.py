@@ -25,6 +25,7 @@ LONG_RUN_HEIGHTS: Final = 20
 # (kind, seed) of storms over four validators that found a bug once: in a node, or in a judge.
 KEPT: Final = (
     ("changing", 44),  # a proposal whose state frame was lost came back from its body after another restart
+    ("weather", 75),  # a prevote that the power cut lost was signed again, and a judge took it for said already
     ("byzantine", 136),  # a lock was judged that was written, but not yet synced
 )
 
