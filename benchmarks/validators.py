@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
@@ -29,12 +28,16 @@ LOOK_MS: Final = 10
 WIDE_AREA: Final = Faults(delay_ms_least=50, delay_ms_most=150)
 
 
-@dataclass(slots=True)
-class Traffic:
-    """What all nodes together have sent."""
+class CountingCluster(Cluster):
+    """Counts what its nodes send."""
 
-    messages: int = 0
-    sent_bytes: int = 0
+    messages = 0
+    sent_bytes = 0
+
+    def send(self, sender: int, receivers: frozenset[int], message: PeerMessage) -> None:
+        self.messages += len(receivers)
+        self.sent_bytes += len(receivers) * len(encode_frame(message))
+        super().send(sender, receivers, message)
 
 
 def main() -> None:
@@ -52,12 +55,13 @@ def main() -> None:
 
 def measure(size: int, heights: int, *, stopped: int) -> str:
     """One row: messages, bytes and processor time are those of one node that is up, for one height."""
-    cluster = Cluster(size, seed=size)
+    cluster = CountingCluster(size, seed=size)
     cluster.network.faults = WIDE_AREA
     for number in range(size - stopped, size):
         cluster.crash(number)
     cluster.run_until(height=WARM_HEIGHTS, within_ms=WITHIN_MS)
-    traffic, waits = count_traffic(cluster), []
+    cluster.messages = cluster.sent_bytes = 0
+    waits: list[int] = []
     first = cluster[0].height
     began_ns = time.process_time_ns()
     while cluster[0].height < first + heights:
@@ -69,7 +73,7 @@ def measure(size: int, heights: int, *, stopped: int) -> str:
     each = (size - stopped) * (cluster[0].height - first)
     return (
         f"| {size} | {stopped} | {median(waits):,.0f} ms | {max(waits):,} ms | {max(one.round for one in known)} "
-        f"| {traffic.messages / each:.0f} | {traffic.sent_bytes / each / 1024:.1f} | {spent_ms / each:.1f} "
+        f"| {cluster.messages / each:.0f} | {cluster.sent_bytes / each / 1024:.1f} | {spent_ms / each:.1f} "
         f"| {max(len(encode_message(one)) for one in known):,} bytes |"
     )
 
@@ -86,19 +90,6 @@ def pay(cluster: Cluster) -> int:
         cluster.run_for(LOOK_MS)
         assert cluster.timeline.now_ms < began_ms + WITHIN_MS
     return cluster.timeline.now_ms - began_ms
-
-
-def count_traffic(cluster: Cluster) -> Traffic:
-    """Count everything that is put on the network from now on."""
-    traffic, carry = Traffic(), cluster.network.send
-
-    def send(sender: int, receiver: int, message: PeerMessage) -> None:
-        traffic.messages += 1
-        traffic.sent_bytes += len(encode_frame(message))
-        carry(sender, receiver, message)
-
-    cluster.network.send = send  # type: ignore[method-assign]
-    return traffic
 
 
 if __name__ == "__main__":
