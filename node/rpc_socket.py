@@ -19,9 +19,8 @@ from node.jsonrpc import OVERLOADED, TOO_LARGE, encode_error, encode_notificatio
 from node.methods import Handler, explain_question
 from node.rpc_dispatch import Dispatcher
 from node.rpc_gate import Visitor
-from node.rpc_methods import Topic
 from node.service import CommittedBlock, NodeService
-from node.subscriptions import BlockNews, Filter, read_filter
+from node.subscriptions import Filter, News, NewsOfBlock, Topic, read_filter
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 8 * 1024 * 1024  # a full block's events, twice
@@ -74,13 +73,13 @@ class Socket:
                     request.transport.abort()
         return self._ws
 
-    def publish(self, news: BlockNews) -> None:
+    def publish(self, news: NewsOfBlock) -> None:
         """Send what this connection's subscriptions let through."""
         for subscription, (topic, wanted) in list(self._subscriptions.items()):  # a full queue ends them all
             for item in news.get_items(topic):
                 if wanted.lets_through(item):
-                    params: dict[str, Json] = {"subscription": subscription, "topic": str(topic), "item": item}
-                    self._send(encode_notification("subscription", params))
+                    params = {"subscription": subscription, "topic": str(topic), "item": item}
+                    self._send(encode_notification("subscription", cast(News, params)))
 
     def close(self, reason: str, *, code: int = TRY_AGAIN_LATER) -> None:
         """End the connection; the other side is told why, if it still reads."""
@@ -165,7 +164,7 @@ class Hub:
 
     def publish(self, block: CommittedBlock) -> None:
         """A block is durable: tell whoever listens."""
-        news = BlockNews(block)
+        news = NewsOfBlock(block)
         for socket in list(self._sockets):
             socket.publish(news)
 
