@@ -96,7 +96,8 @@ class Method:
 def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "") -> Method:
     """The method of a function whose first parameter is the service, or the view that a query reads from.
 
-    ``summaries`` has a line for each name that a parameter can have.
+    ``summaries`` has a line for each name that a parameter can have. The type that the function returns is described
+    to clients field by field (node/result_schemas.py): a ``TypedDict``, or what node/answers.py has.
     """
     hints = get_type_hints(handler, localns={"Json": Json}, include_extras=True)  # Json names itself
     first, *rest = inspect.signature(handler).parameters.values()

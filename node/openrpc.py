@@ -1,7 +1,7 @@
 """The OpenRPC document: what a program can know of this interface without reading ours.
 
-Owns its form (OpenRPC 1.3, JSON Schema draft 7). Everything in it derives from the table of methods and the table
-of transactions, so it cannot be out of date.
+Owns its form (OpenRPC 1.3, JSON Schema draft 7). Everything in it derives from the table of methods, the types of
+their answers and the table of transactions, so it cannot be out of date.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class SchemaBook:
             return [self._show_event(one) for one in self._list_kinds(arguments[0])]
         if isinstance(kind, type) and is_dataclass(kind):
             return [self._show_record(kind)]
-        assert is_typeddict(kind), kind
+        assert is_typeddict(kind), f"{kind} does not say which fields an answer has"
         hints = get_type_hints(kind, localns={"Json": Any}, include_extras=True)  # Json names itself, without end
         return [{name: self._describe_member(one) for name, one in hints.items()}]
 

@@ -19,6 +19,7 @@ from node.jsonrpc import OVERLOADED, TOO_LARGE, encode_error, encode_notificatio
 from node.methods import Handler, explain_question
 from node.rpc_dispatch import Dispatcher
 from node.rpc_gate import Visitor
+from node.rpc_methods import Subscription
 from node.service import CommittedBlock, NodeService
 from node.subscriptions import Filter, News, NewsOfBlock, Topic, read_filter
 
@@ -127,7 +128,7 @@ class Socket:
                     await self._ws.send_frame(data, WSMsgType.TEXT)
                     self._queue_bytes -= len(data)
 
-    def _subscribe(self, _service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> Json:
+    def _subscribe(self, _service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> Subscription:
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             raise make_fault(TOO_LARGE, "too_many_subscriptions", f"at most {SUBSCRIPTIONS_MAX} on a connection")
         try:
@@ -138,7 +139,7 @@ class Socket:
         self._subscriptions[self._last_subscription] = (topic, wanted)
         return {"subscription": self._last_subscription}
 
-    def _unsubscribe(self, _service: NodeService, subscription: int) -> Json:
+    def _unsubscribe(self, _service: NodeService, subscription: int) -> bool:
         return self._subscriptions.pop(subscription, None) is not None
 
 

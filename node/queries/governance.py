@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, TypedDict
 
-from contracts_native.evidence import OFFENCES, Offence
+from contracts_native.evidence import OFFENCES, Offence, OffenceKind
 from contracts_native.governance import PROPOSALS, Proposal, ProposalStatus
 from contracts_native.members import list_silent
-from ledger.fields import KeyText, Shown, to_json
+from ledger.fields import JsonOf, KeyText, Shown, to_json
 from ledger.primitives import PUBLIC_KEY_BYTES
 from ledger.validators import VALIDATORS
 from node import chain_store
@@ -36,7 +36,7 @@ class OffenceKey(TypedDict):
 
     offender: KeyText
     height: int
-    kind: str
+    kind: Annotated[str, JsonOf(OffenceKind)]
 
 
 ProposalRow = Annotated[Merged[ProposalKey, Shown[Proposal]], Named("ProposalRow")]
