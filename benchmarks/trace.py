@@ -23,7 +23,6 @@ from contracts_native.claims import ClaimEnergy
 from contracts_native.lots import LotId, SliceRef, TransferEnergy
 from contracts_native.meters import Channel
 from contracts_native.readings import SubmitReadings
-from ledger.fields import Json
 from ledger.parameters import Parameters
 from ledger.primitives import format_address
 from node.leveldb_store import LevelDbStore
@@ -31,7 +30,7 @@ from node.queries.energy import energy_balance
 from node.queries.lot_ids import format_lot_id
 from node.queries.trace import RowsBy, trace_holder, trace_source
 from node.queries.trace_lot import trace_lot
-from node.queries.view import LIMIT_MAX, JsonObject, View
+from node.queries.view import LIMIT_MAX, View
 from tests.contracts_native.harness import (
     ALICE,
     BOB,
@@ -50,7 +49,7 @@ INTERVAL_WH: Final = 1_000
 SOLD_WH: Final = 700  # of each interval, to two buyers; the rest stays with the owner
 CLAIMED_QUARTERS: Final = 40  # of each buyer's day
 LOT_LIFETIME_S: Final = 5 * 366 * 86_400
-Question = tuple[str, Callable[[View], JsonObject]]
+Question = tuple[str, Callable[[View], object]]
 
 
 def main() -> None:
@@ -132,11 +131,11 @@ def list_questions(plant: SigningMeter, load: SigningMeter, days: int) -> list[Q
     ]
 
 
-def measure(ask: Callable[[View], JsonObject], view: View, rounds: int) -> tuple[int, list[float], list[float]]:
+def measure(ask: Callable[[View], object], view: View, rounds: int) -> tuple[int, list[float], list[float]]:
     """(Rows in the answer, ms by the clock of each round, ms of processor time of each round)."""
     clock_ms: list[float] = []
     processor_ms: list[float] = []
-    answer: JsonObject = {}
+    answer: object = None
     for _ in range(rounds):
         began, began_processor = time.perf_counter(), time.process_time()
         answer = ask(View(view.reader, view.table, view.tree))  # as a node asks: nothing is decoded beforehand
@@ -146,7 +145,7 @@ def measure(ask: Callable[[View], JsonObject], view: View, rounds: int) -> tuple
     return count_rows(answer), clock_ms, processor_ms
 
 
-def count_rows(answer: Json) -> int:
+def count_rows(answer: object) -> int:
     """The objects in all lists of an answer."""
     if isinstance(answer, dict):
         return sum(map(count_rows, answer.values()))

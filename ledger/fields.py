@@ -10,7 +10,7 @@ import enum
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Final, Generic, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ledger.encoding import Plain
 from ledger.errors import Malformed
@@ -65,7 +65,22 @@ class Codec:
     schema: dict[str, Json]
 
 
+class Shown(dict[str, Json], Generic[T]):
+    """The JSON form of a dataclass, to whoever checks or reads types. At run time it is a plain object."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonOf:
+    """Says of a text in an answer that it is the JSON form of this type: ``Annotated[str, JsonOf(Hash)]``."""
+
+    kind: object
+
+
 Amount = Annotated[int, Bounds(1, INTEGER_MAX)]  # a quantity that must not be nothing
+AddressText: TypeAlias = Annotated[str, JsonOf(Address)]
+HashText: TypeAlias = Annotated[str, JsonOf(Hash)]
+KeyText: TypeAlias = Annotated[str, JsonOf(PublicKey)]
+SignatureText: TypeAlias = Annotated[str, JsonOf(Signature)]
 
 
 _codecs: dict[object, Codec] = {}  # derived once per type; types are few and live for ever
@@ -118,9 +133,9 @@ def from_plain(kind: type[T], plain: Plain) -> T:
     return cast(T, get_codec(kind).from_plain(plain))
 
 
-def to_json(value: object) -> Json:
+def to_json(value: T) -> Shown[T]:
     """The JSON form of a dataclass value: an object; addresses as bech32m, bytes as hex."""
-    return get_codec(type(value)).to_json(value)
+    return cast("Shown[T]", get_codec(type(value)).to_json(value))
 
 
 def from_json(kind: type[T], data: Json) -> T:

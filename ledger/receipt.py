@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar, cast
 
 from ledger.encoding import Plain, decode, encode
 from ledger.errors import CorruptStore, Malformed
@@ -26,6 +26,11 @@ class Event:
 
 
 E = TypeVar("E", bound=type[Event])
+One = TypeVar("One", bound=Event)
+
+
+class Tagged(dict[str, Json], Generic[One]):
+    """The JSON form of an event, to whoever checks or reads types. At run time it is a plain object."""
 
 
 def event(name: str) -> Callable[[E], E]:
@@ -54,9 +59,10 @@ def to_plain(one: Event) -> Plain:
     return (one.name, get_codec(type(one)).to_plain(one))
 
 
-def to_json(one: Event) -> Json:
+def to_json(one: One) -> Tagged[One]:
     """The JSON form of an event: its fields beside its name."""
-    return {"event": one.name, **cast("dict[str, Json]", get_codec(type(one)).to_json(one))}
+    fields = cast("dict[str, Json]", get_codec(type(one)).to_json(one))
+    return cast("Tagged[One]", {"event": one.name, **fields})
 
 
 def compute_event_leaves(receipts: Iterable[Receipt]) -> tuple[tuple[bytes, ...], ...]:

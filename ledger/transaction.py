@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, TypedDict, TypeVar, cast
 
 from ledger.encoding import Plain, decode, encode
 from ledger.errors import Malformed, NotAdmitted
-from ledger.fields import Codec, Json, get_codec
+from ledger.fields import (
+    AddressText,
+    Codec,
+    HashText,
+    JsonOf,
+    KeyText,
+    Length,
+    Shown,
+    SignatureText,
+    get_codec,
+    to_json,
+)
 from ledger.primitives import (
     ADDRESS_BYTES,
     PUBLIC_KEY_BYTES,
@@ -41,6 +52,7 @@ CHAIN_ID_BYTES_MAX: Final = 64
 
 ANYONE: Final[frozenset[str]] = frozenset()  # any registered participant
 Sign = Callable[[bytes], Signature]
+SaltText = Annotated[str, JsonOf(Annotated[bytes, Length(SALT_BYTES, SALT_BYTES)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +132,9 @@ def transaction(tag: str, *, roles: Iterable[str], since_version: int = 1) -> Ca
     return declare
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TransactionTable:
-    """Every transaction and event there is, handed to the ledger by the node.
+    """Every transaction and event there is, handed to the ledger by the node. Two are the same if they are one.
 
     ``authorise(state, transaction, declaration)`` refuses signers whose key is not in force or who lack a role;
     ``found(state, document)`` writes what the genesis document says into the first state;
@@ -187,6 +199,27 @@ class Transaction:
     def signers(self) -> tuple[Address, ...]:
         """The sender and the cosigners, in the order of the signatures."""
         return (self.sender, *self.cosigners)
+
+
+class EnvelopeSignature(TypedDict):
+    """A signature of the envelope, with the key that it is of."""
+
+    public_key: KeyText
+    signature: SignatureText
+
+
+class SignedTransaction(TypedDict):
+    """A transaction as people read it. ``type`` is its tag, the name of what ``payload`` is like."""
+
+    tx_id: HashText
+    type: str
+    chain_id: str
+    sender: AddressText
+    cosigners: list[AddressText]
+    valid_until: int
+    salt: SaltText
+    payload: Shown[Payload]
+    signatures: list[EnvelopeSignature]
 
 
 def compute_tx_id(body: bytes) -> Hash:
@@ -271,7 +304,7 @@ def check_signatures(tx: Transaction) -> None:
             raise NotAdmitted("signature_invalid", format_address(address))
 
 
-def transaction_to_json(tx: Transaction) -> dict[str, Json]:
+def transaction_to_json(tx: Transaction) -> SignedTransaction:
     """The JSON form of a transaction, for people: the envelope's parts and the payload by field name."""
     return {
         "tx_id": tx.tx_id.hex(),
@@ -281,7 +314,7 @@ def transaction_to_json(tx: Transaction) -> dict[str, Json]:
         "cosigners": [format_address(address) for address in tx.cosigners],
         "valid_until": tx.valid_until,
         "salt": tx.salt.hex(),
-        "payload": get_codec(type(tx.payload)).to_json(tx.payload),
+        "payload": to_json(tx.payload),
         "signatures": [
             {"public_key": public_key.hex(), "signature": signature.hex()} for public_key, signature in tx.signatures
         ],

@@ -10,6 +10,7 @@ ClientError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from node.jsonrpc import MESSAGES, NOT_FOUND, REJECTED, TIMED_OUT
@@ -62,7 +63,7 @@ class NotYetCommitted(RpcError):
     """The transaction is admitted, and was not committed within the time given."""
 
 
-def make_error(error: dict[str, Any]) -> RpcError:
+def make_error(error: Mapping[str, Any]) -> RpcError:
     """The exception of the ``error`` member of an answer."""
     code, message, data = error.get("code"), str(error.get("message", "")), error.get("data")
     if code == REJECTED and isinstance(data, dict):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, NotRequired, TypeAlias, TypedDict, cast
 
 import orjson
 
-from ledger.fields import Json
+from ledger.fields import HashText, Json
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -56,17 +56,33 @@ Id: TypeAlias = str | int | float | None
 Params: TypeAlias = dict[str, Json] | list[Json]
 
 
+class ErrorData(TypedDict):
+    """What an error is about. With ``tx_id``, the transaction that it is about."""
+
+    reason: str
+    item: str
+    tx_id: NotRequired[HashText]
+
+
+class Error(TypedDict):
+    """An error, as in an answer that is one."""
+
+    code: int
+    message: str
+    data: NotRequired[ErrorData]
+
+
 class Fault(Exception):
     """An error that JSON-RPC answers with: a code of this file, and data (a reason and an item, mostly)."""
 
-    def __init__(self, code: int, data: Json = None) -> None:
+    def __init__(self, code: int, data: ErrorData | None = None) -> None:
         self.code = code
         self.data = data
         super().__init__(MESSAGES[code])
 
-    def to_json(self) -> dict[str, Json]:
+    def to_json(self) -> Error:
         """The ``error`` member of an answer."""
-        error: dict[str, Json] = {"code": self.code, "message": MESSAGES[self.code]}
+        error: Error = {"code": self.code, "message": MESSAGES[self.code]}
         if self.data is not None:
             error["data"] = self.data
         return error
@@ -148,7 +164,7 @@ def read_request(document: Json) -> Item:
     return Request(method, params, valid_id, "id" not in document)
 
 
-def encode_result(request_id: Id, result: Json) -> bytes:
+def encode_result(request_id: Id, result: object) -> bytes:
     """The bytes of an answer."""
     return dump({"jsonrpc": "2.0", "result": result, "id": request_id})
 
@@ -158,7 +174,7 @@ def encode_error(request_id: Id, fault: Fault) -> bytes:
     return dump({"jsonrpc": "2.0", "error": fault.to_json(), "id": request_id})
 
 
-def encode_notification(method: str, params: Params) -> bytes:
+def encode_notification(method: str, params: object) -> bytes:
     """The bytes of a message that expects no answer."""
     return dump({"jsonrpc": "2.0", "method": method, "params": params})
 

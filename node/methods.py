@@ -1,4 +1,4 @@
-"""How a function becomes a JSON-RPC method: its signature is the parameters, its docstring the text.
+"""How a function becomes a JSON-RPC method: its signature is parameters and result, its docstring the text.
 
 Owns the reading of parameters by name and by position, and which refusal gets which code. Nothing is declared
 twice: the server, the OpenRPC document and the command line all read the table that is made of these.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Union, cast, get_args, get_origin, get_type_hints
 
@@ -25,8 +25,7 @@ from node.service import NodeService
 PARAMETER_TEXT_BYTES_MAX: Final = 1_024  # the longest is the key of a state proof, in hex
 SYNCING_REASON: Final = "node_is_syncing"  # with it a service refuses what it cannot judge before it has caught up
 
-Handler = Callable[..., Json | Awaitable[Json]]
-_JSON_TYPES: Final[Mapping[object, str]] = {dict: "object", list: "array", bool: "boolean"}
+Handler = Callable[..., object]  # an answer, or the coroutine of one; its type is the result's
 _Text = Annotated[str, Length(PARAMETER_TEXT_BYTES_MAX)]
 
 
@@ -46,18 +45,18 @@ class Parameter:
         return self.codec.schema
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Method:
     """One JSON-RPC method. ``handle(service, **arguments)`` answers, or is awaited when ``is_waiting``.
 
-    ``arguments`` are what ``bind`` made. It raises ``Rejected`` or ``Fault``.
+    ``arguments`` are what ``bind`` made. It raises ``Rejected`` or ``Fault``. ``result`` is the type of the answer.
     """
 
     name: str
     summary: str
     description: str
     parameters: tuple[Parameter, ...]
-    result_schema: dict[str, Json]
+    result: object
     is_waiting: bool
     handle: Handler = field(repr=False)
 
@@ -97,7 +96,8 @@ class Method:
 def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "") -> Method:
     """The method of a function whose first parameter is the service, or the view that a query reads from.
 
-    ``summaries`` has a line for each name that a parameter can have.
+    ``summaries`` has a line for each name that a parameter can have. The type that the function returns is described
+    to clients field by field (node/result_schemas.py): a ``TypedDict``, or what node/answers.py has.
     """
     hints = get_type_hints(handler, localns={"Json": Json}, include_extras=True)  # Json names itself
     first, *rest = inspect.signature(handler).parameters.values()
@@ -108,7 +108,7 @@ def make_method(handler: Handler, summaries: Mapping[str, str], *, name: str = "
         summary=text.partition("\n")[0],
         description=text,
         parameters=tuple(_make_parameter(one, hints[one.name], summaries[one.name]) for one in rest),
-        result_schema={"type": _JSON_TYPES[get_origin(hints["return"]) or hints["return"]]},
+        result=hints["return"],
         is_waiting=inspect.iscoroutinefunction(handler),
         handle=_give_view(handler) if hints[first.name] is View else handler,
     )
@@ -131,9 +131,9 @@ def explain_question(error: Rejected) -> Fault:
 
 
 def _give_view(query: Handler) -> Handler:
-    def answer(service: NodeService, **arguments: object) -> Json:
+    def answer(service: NodeService, **arguments: object) -> object:
         try:
-            return cast(Json, query(View(service.reader, service.table, service.tree), **arguments))
+            return query(View(service.reader, service.table, service.tree), **arguments)
         except Rejected as error:
             raise explain_question(error) from error
 

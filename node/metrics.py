@@ -112,12 +112,10 @@ def _collect_traffic(status: NodeStatus) -> Iterator[Metric]:
     messages = CounterMetricFamily("wattprint_peer_messages", "Messages of the connected peers.", labels=labels)
     sizes = CounterMetricFamily("wattprint_peer_bytes", "Bytes of the connected peers' messages.", labels=labels)
     for peer in status.peers:
-        for direction in ("received", "sent"):
-            table = peer.get(direction)
-            for kind, row in table.items() if isinstance(table, dict) else ():
-                if isinstance(row, dict):
-                    values = [str(peer["public_key"]), direction, kind]
-                    messages.add_metric(values, float(str(row["messages"])))
-                    sizes.add_metric(values, float(str(row["bytes"])))
+        for direction, table in (("received", peer["received"]), ("sent", peer["sent"])):
+            for kind, row in table.items():
+                values = [peer["public_key"], direction, kind]
+                messages.add_metric(values, row["messages"])
+                sizes.add_metric(values, row["bytes"])
     yield messages
     yield sizes

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ledger.fields import Json
+from node.service import Passed, PeerStatus
 from p2p.network import Network
 from p2p.session import Traffic
 
 
-def describe_peers(network: Network) -> list[dict[str, Json]]:
+def describe_peers(network: Network) -> list[PeerStatus]:
     """One row for each connected peer, by key."""
     standings = {standing.public_key: standing for standing in network.standings()}
     return [
@@ -35,5 +35,5 @@ def describe_peers(network: Network) -> list[dict[str, Json]]:
     ]
 
 
-def _describe_traffic(rows: Mapping[str, Traffic]) -> dict[str, Json]:
+def _describe_traffic(rows: Mapping[str, Traffic]) -> dict[str, Passed]:
     return {name: {"messages": row.count, "bytes": row.size_bytes} for name, row in rows.items()}

@@ -247,7 +247,7 @@ def find_unreadiness(service: NodeService) -> str:
     if status.is_syncing:
         return "node_is_syncing"
     validators = read_validators(service.reader)
-    present = {status.public_key.hex(), *(str(peer.get("public_key")) for peer in status.peers)}
+    present = {status.public_key.hex(), *(peer["public_key"] for peer in status.peers)}
     seen = sum(member.public_key.hex() in present for member in validators.members)
     return "" if seen >= validators.quorum else "quorum_not_connected"
 

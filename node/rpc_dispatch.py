@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Mapping
 from typing import Final, cast
 
 from ledger.errors import Rejected
-from ledger.fields import Json
 from node.jsonrpc import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
@@ -114,7 +113,7 @@ class Dispatcher:
             answer = self._refuse(item.id, Fault(INTERNAL_ERROR))
         return None if item.is_notification else answer
 
-    async def _call(self, request: Request, handlers: Mapping[str, Handler]) -> Json:
+    async def _call(self, request: Request, handlers: Mapping[str, Handler]) -> object:
         method = METHODS.get(request.method)
         if method is None:
             raise make_fault(METHOD_NOT_FOUND, "method_unknown", ascii(request.method))
@@ -125,7 +124,7 @@ class Dispatcher:
                 return await self._long_reads.answer(method, arguments)
             handle = handlers.get(request.method, method.handle)
             result = handle(self.service, **arguments)
-            return await cast("Awaitable[Json]", result) if method.is_waiting else cast(Json, result)
+            return await cast("Awaitable[object]", result) if method.is_waiting else result
         finally:
             self.metrics.observe_call(request.method, time.perf_counter() - began)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
-from ledger.fields import Json
 from ledger.storage import Reader
 from ledger.transaction import TransactionTable
 from node.jsonrpc import OVERLOADED, Fault, make_fault
@@ -72,7 +71,7 @@ class LongReads:
         self._reader: StoppableReader | None = None
         self._is_stopped = False
 
-    async def answer(self, method: Method, arguments: dict[str, object]) -> Json:
+    async def answer(self, method: Method, arguments: dict[str, object]) -> object:
         """The answer of a method in ``LONG_READS``. Raises what it raises, or ``Fault`` (``questions_too_many``)."""
         if self._count >= LONG_READS_MAX:
             raise make_fault(OVERLOADED, "questions_too_many", f"at most {LONG_READS_MAX} of {method.name} at once")
@@ -91,17 +90,17 @@ class LongReads:
         async with self._turn:
             pass
 
-    async def _read(self, method: Method, arguments: dict[str, object]) -> Json:
+    async def _read(self, method: Method, arguments: dict[str, object]) -> object:
         if self._is_stopped:
             raise _make_stop_fault()
         store = self._service.reader
         if not isinstance(store, LevelDbStore):  # in memory, where only this thread may read
-            return cast(Json, method.handle(self._service, **arguments))
+            return method.handle(self._service, **arguments)
         frozen = store.freeze()
         self._reader = StoppableReader(frozen)
         try:
             service = _FrozenService(self._reader, self._service.table)
-            return cast(Json, await _run_in_thread(method, service, arguments))
+            return await _run_in_thread(method, service, arguments)
         except ReadStopped:
             raise _make_stop_fault() from None
         finally:

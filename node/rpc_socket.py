@@ -19,9 +19,9 @@ from node.jsonrpc import OVERLOADED, TOO_LARGE, encode_error, encode_notificatio
 from node.methods import Handler, explain_question
 from node.rpc_dispatch import Dispatcher
 from node.rpc_gate import Visitor
-from node.rpc_methods import Topic
+from node.rpc_methods import Subscription
 from node.service import CommittedBlock, NodeService
-from node.subscriptions import BlockNews, Filter, read_filter
+from node.subscriptions import Filter, News, NewsOfBlock, Topic, read_filter
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 8 * 1024 * 1024  # a full block's events, twice
@@ -74,13 +74,13 @@ class Socket:
                     request.transport.abort()
         return self._ws
 
-    def publish(self, news: BlockNews) -> None:
+    def publish(self, news: NewsOfBlock) -> None:
         """Send what this connection's subscriptions let through."""
         for subscription, (topic, wanted) in list(self._subscriptions.items()):  # a full queue ends them all
             for item in news.get_items(topic):
                 if wanted.lets_through(item):
-                    params: dict[str, Json] = {"subscription": subscription, "topic": str(topic), "item": item}
-                    self._send(encode_notification("subscription", params))
+                    params = {"subscription": subscription, "topic": str(topic), "item": item}
+                    self._send(encode_notification("subscription", cast(News, params)))
 
     def close(self, reason: str, *, code: int = TRY_AGAIN_LATER) -> None:
         """End the connection; the other side is told why, if it still reads."""
@@ -128,7 +128,7 @@ class Socket:
                     await self._ws.send_frame(data, WSMsgType.TEXT)
                     self._queue_bytes -= len(data)
 
-    def _subscribe(self, _service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> Json:
+    def _subscribe(self, _service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> Subscription:
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
             raise make_fault(TOO_LARGE, "too_many_subscriptions", f"at most {SUBSCRIPTIONS_MAX} on a connection")
         try:
@@ -139,7 +139,7 @@ class Socket:
         self._subscriptions[self._last_subscription] = (topic, wanted)
         return {"subscription": self._last_subscription}
 
-    def _unsubscribe(self, _service: NodeService, subscription: int) -> Json:
+    def _unsubscribe(self, _service: NodeService, subscription: int) -> bool:
         return self._subscriptions.pop(subscription, None) is not None
 
 
@@ -165,7 +165,7 @@ class Hub:
 
     def publish(self, block: CommittedBlock) -> None:
         """A block is durable: tell whoever listens."""
-        news = BlockNews(block)
+        news = NewsOfBlock(block)
         for socket in list(self._sockets):
             socket.publish(news)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from ledger.errors import Rejected
-from ledger.fields import Json
+from ledger.fields import KeyText
 from ledger.primitives import Hash
 from ledger.receipt import Event
 from ledger.state_root import StateTree
@@ -49,6 +49,31 @@ class CommittedBlock:
     events: tuple[tuple[Event, ...], ...]  # of each transaction
 
 
+class Passed(TypedDict):
+    """Messages of one kind that passed, and their bytes."""
+
+    messages: int
+    bytes: int
+
+
+class PeerStatus(TypedDict):
+    """A connected peer: who it is, how it stands; what passed by kind of message; what waits or is lost by queue."""
+
+    public_key: KeyText
+    moniker: str
+    host: str
+    connected_ms: int
+    score: int
+    bans: int
+    last_misbehaviour: str
+    used_ms: int
+    paused_ms: int
+    received: dict[str, Passed]
+    sent: dict[str, Passed]
+    waiting: dict[str, int]
+    dropped: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
     """How this node stands, for ``chain_status``, readiness and metrics."""
@@ -59,7 +84,7 @@ class NodeStatus:
     is_validator: bool
     is_syncing: bool
     round: int
-    peers: tuple[dict[str, Json], ...]
+    peers: tuple[PeerStatus, ...]
     mempool_transactions: int
     mempool_bytes: int
     counters: dict[str, int]  # name → count since start: blocks, transactions, refusals, timeouts, …

@@ -5,20 +5,89 @@ Owns the form of the items of each topic. An item is made once per block, whoeve
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final, Literal, TypedDict
 
 from ledger.errors import Malformed
-from ledger.fields import Json
+from ledger.fields import HashText, Json
+from ledger.receipt import Event, Tagged
 from ledger.receipt import to_json as event_to_json
-from ledger.transaction import transaction_to_json
-from node.queries.view import JsonObject
-from node.rpc_methods import Topic
+from ledger.transaction import SignedTransaction, transaction_to_json
+from node.answers import Merged, Named, merge
+from node.queries.view import TimeMs
 from node.service import CommittedBlock
 
 FILTER_FIELDS_MAX: Final = 8
 FILTER_TEXT_MAX: Final = 256
 MENTIONS: Final = "participant"  # matches wherever an item names the address, in whatever role
+
+
+class Topic(enum.StrEnum):
+    """What a connection can hear of."""
+
+    BLOCKS = "blocks"
+    TRANSACTIONS = "transactions"
+    EVENTS = "events"
+
+
+class BlockItem(TypedDict):
+    """A block, and how many transactions and events it has."""
+
+    height: int
+    block_id: HashText
+    time_ms: TimeMs
+    transactions: int
+    events: int
+
+
+class TransactionItem(SignedTransaction):
+    """A committed transaction, with its place and what it did."""
+
+    height: int
+    index: int
+    status: Literal["committed"]
+    events: list[Tagged[Event]]
+
+
+class EventPlace(TypedDict):
+    """The transaction that an event is of."""
+
+    height: int
+    index: int
+    tx_id: HashText
+
+
+EventItem = Annotated[Merged[EventPlace, Tagged[Event]], Named("EventItem")]
+Item = BlockItem | TransactionItem | EventItem
+
+
+class BlockNews(TypedDict):
+    """A subscription hears of a block."""
+
+    subscription: int
+    topic: Literal["blocks"]
+    item: BlockItem
+
+
+class TransactionNews(TypedDict):
+    """A subscription hears of a transaction."""
+
+    subscription: int
+    topic: Literal["transactions"]
+    item: TransactionItem
+
+
+class EventNews(TypedDict):
+    """A subscription hears of an event."""
+
+    subscription: int
+    topic: Literal["events"]
+    item: EventItem
+
+
+News = BlockNews | TransactionNews | EventNews  # what the notification ``subscription`` carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +97,7 @@ class Filter:
     fields: tuple[tuple[str, Json], ...]
     participant: str | None
 
-    def lets_through(self, item: JsonObject) -> bool:
+    def lets_through(self, item: Mapping[str, object]) -> bool:
         """Whether an item is as the filter says."""
         if any(name not in item or item[name] != value for name, value in self.fields):
             return False
@@ -36,16 +105,16 @@ class Filter:
 
 
 @dataclass(slots=True)
-class BlockNews:
+class NewsOfBlock:
     """The items of one block by topic, each made when first asked for."""
 
     block: CommittedBlock
-    _items: dict[Topic, list[JsonObject]] = field(default_factory=dict)
+    _items: dict[Topic, Sequence[Item]] = field(default_factory=dict)
 
-    def get_items(self, topic: Topic) -> list[JsonObject]:
+    def get_items(self, topic: Topic) -> Sequence[Item]:
         """What the block has to say on a topic, in the order of the block."""
         if topic not in self._items:
-            self._items[topic] = list(_MAKERS[topic](self.block))
+            self._items[topic] = _MAKERS[topic](self.block)
         return self._items[topic]
 
 
@@ -66,7 +135,7 @@ def read_filter(given: dict[str, Json] | None) -> Filter:
     return Filter(rest, participant if isinstance(participant, str) else None)
 
 
-def mentions(value: Json, text: str) -> bool:
+def mentions(value: object, text: str) -> bool:
     """Whether a text is anywhere among the values of a document."""
     if isinstance(value, dict):
         return any(mentions(part, text) for part in value.values())
@@ -75,7 +144,7 @@ def mentions(value: Json, text: str) -> bool:
     return value == text
 
 
-def _make_block(block: CommittedBlock) -> list[JsonObject]:
+def _make_block(block: CommittedBlock) -> list[BlockItem]:
     return [
         {
             "height": block.height,
@@ -87,7 +156,7 @@ def _make_block(block: CommittedBlock) -> list[JsonObject]:
     ]
 
 
-def _make_transactions(block: CommittedBlock) -> list[JsonObject]:
+def _make_transactions(block: CommittedBlock) -> list[TransactionItem]:
     return [
         {
             "height": block.height,
@@ -100,15 +169,16 @@ def _make_transactions(block: CommittedBlock) -> list[JsonObject]:
     ]
 
 
-def _make_events(block: CommittedBlock) -> list[JsonObject]:
-    items: list[JsonObject] = []
+def _make_events(block: CommittedBlock) -> list[EventItem]:
+    items: list[EventItem] = []
     for index, (tx, events) in enumerate(zip(block.transactions, block.events, strict=True)):
-        place: JsonObject = {"height": block.height, "index": index, "tx_id": tx.tx_id.hex()}
-        for one in events:
-            shown = event_to_json(one)
-            assert isinstance(shown, dict)
-            items.append({**place, **shown})
+        place: EventPlace = {"height": block.height, "index": index, "tx_id": tx.tx_id.hex()}
+        items += [merge(place, event_to_json(one)) for one in events]
     return items
 
 
-_MAKERS: Final = {Topic.BLOCKS: _make_block, Topic.TRANSACTIONS: _make_transactions, Topic.EVENTS: _make_events}
+_MAKERS: Final[Mapping[Topic, Callable[[CommittedBlock], Sequence[Item]]]] = {
+    Topic.BLOCKS: _make_block,
+    Topic.TRANSACTIONS: _make_transactions,
+    Topic.EVENTS: _make_events,
+}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 from consensus.codec import HEIGHT_MAX, ROUND_MAX, VALIDATORS_MAX
 from contracts_native.batteries import LotSources
@@ -22,7 +22,7 @@ from contracts_native.readings import Correction, ReportRecord
 from contracts_native.sites import Site, SiteId
 from ledger.block import Header
 from ledger.errors import Malformed
-from ledger.fields import Bounds, Json, Length, from_json, to_json
+from ledger.fields import Bounds, Json, Length, Shown, from_json, to_json
 from ledger.genesis import GenesisValidator
 from ledger.parameters import Parameters
 from ledger.primitives import HASH_BYTES, Address, Hash, MeterKey, PublicKey, Signature, sha256
@@ -206,9 +206,9 @@ def read_certificate(data: Json) -> Certificate:
     return certificate
 
 
-def write_certificate(certificate: Certificate) -> dict[str, Json]:
+def write_certificate(certificate: Certificate) -> Shown[Certificate]:
     """The JSON of a certificate."""
-    return cast("dict[str, Json]", to_json(certificate))
+    return to_json(certificate)
 
 
 def write_text(data: Json) -> bytes:

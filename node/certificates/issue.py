@@ -17,7 +17,7 @@ from contracts_native.participants import get_participant
 from contracts_native.readings import CORRECTIONS, REPORTS, ReportRecord, SubmitReadings
 from contracts_native.sites import get_site
 from ledger.errors import RuleViolated
-from ledger.fields import Json
+from ledger.fields import Shown
 from ledger.genesis import GenesisValidator, compute_genesis_hash
 from ledger.parameters import get_parameters
 from ledger.primitives import ZERO_HASH, Address, Hash, MeterKey, Signature, is_valid_meter_signature
@@ -53,7 +53,7 @@ from node.queries.view import View
 _NO_PROOF: Final = StatePart((), ())
 
 
-def issue_claim(view: View, claim_id: bytes) -> dict[str, Json]:
+def issue_claim(view: View, claim_id: bytes) -> Shown[Certificate]:
     """The certificate of a claim that is in force.
 
     Raises ``RuleViolated`` (``claim_unknown``, ``claim_not_in_force``), and as ``issue_holding``.
@@ -68,7 +68,7 @@ def issue_claim(view: View, claim_id: bytes) -> dict[str, Json]:
     return _seal(view, replace(draft, claim=ClaimPart(claim_id, record)))
 
 
-def issue_holding(view: View, holder: Address, slices: Sequence[SliceRef]) -> dict[str, Json]:
+def issue_holding(view: View, holder: Address, slices: Sequence[SliceRef]) -> Shown[Certificate]:
     """The certificate of whole slices that a participant holds, in the order of their lots.
 
     Raises ``RuleViolated`` (``block_not_final``: nothing was committed yet; ``too_much_to_certify``).
@@ -126,13 +126,14 @@ def _make_validator_change(view: View, height: int) -> ValidatorChange:
     return ValidatorChange(header, _make_commit(view, height), named)
 
 
-def _seal(view: View, draft: Certificate) -> dict[str, Json]:
+def _seal(view: View, draft: Certificate) -> Shown[Certificate]:
     """Add the proof of every record, and the id."""
     tree = view.tree
     if tree is None or tree.root != draft.header.state_root:  # a tree in memory may be a moment behind the store
         tree = chain_store.load_tree(view.reader)
     data = write_certificate(replace(draft, state=_prove(tree, draft)))
-    return {**data, "id": compute_id(data).hex()}
+    data["id"] = compute_id(data).hex()
+    return data
 
 
 def _prove(tree: StateTree, draft: Certificate) -> StatePart:

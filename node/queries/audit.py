@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import le
-from typing import Final, cast
+from typing import Final, Literal, TypedDict
 
 from contracts_native import bills, credits, escrow
 from contracts_native.batteries import LOT_SOURCES, STORED
@@ -28,16 +28,42 @@ from contracts_native.readings import (
 from contracts_native.sites import PER_MILLE, SITES, Technology
 from contracts_native.slices import SliceStatus, is_partition
 from ledger.block import Header
-from ledger.fields import Json
+from ledger.fields import HashText
 from ledger.parameters import get_parameters
 from ledger.tables import Table
 from node import chain_store, index
-from node.queries.view import TIME_MS_MAX, JsonObject, V, View, scan_table
+from node.queries.view import TIME_MS_MAX, V, View, scan_table
 
 ID_BYTES: Final = 16
 NUMBER_BYTES: Final = 8
 FAULTS_SHOWN_MAX: Final = 100
 ALL_DAYS: Final = index.get_days(0, TIME_MS_MAX)
+Unit = Literal["wh", "cents"]
+Relation = Literal["=", "≤"]
+
+
+class AuditSum(TypedDict):
+    """A sum as an auditor reads it; ``faults`` names at most a hundred of the objects that break it."""
+
+    name: str
+    unit: Unit
+    relation: Relation
+    left: int
+    right: int
+    left_parts: dict[str, int]
+    right_parts: dict[str, int]
+    faults: list[str]
+    faults_count: int
+    holds: bool
+
+
+class Audit(TypedDict):
+    """Every sum at a height, and whether all of them hold."""
+
+    height: int
+    state_root: HashText
+    holds: bool
+    sums: list[AuditSum]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +74,10 @@ class Check:
     """
 
     name: str
-    unit: str
+    unit: Unit
     left: dict[str, int]
     right: dict[str, int]
-    relation: str = "="
+    relation: Relation = "="
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -60,7 +86,7 @@ class Check:
         left, right = sum(self.left.values()), sum(self.right.values())
         return not self.faults and (left == right if self.relation == "=" else left <= right)
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> AuditSum:
         """The check as an auditor reads it."""
         return {
             "name": self.name,
@@ -68,15 +94,15 @@ class Check:
             "relation": self.relation,
             "left": sum(self.left.values()),
             "right": sum(self.right.values()),
-            "left_parts": cast(JsonObject, self.left),
-            "right_parts": cast(JsonObject, self.right),
-            "faults": cast("list[Json]", self.faults[:FAULTS_SHOWN_MAX]),
+            "left_parts": self.left,
+            "right_parts": self.right,
+            "faults": self.faults[:FAULTS_SHOWN_MAX],
             "faults_count": len(self.faults),
             "holds": self.holds,
         }
 
 
-def chain_audit(view: View) -> JsonObject:
+def chain_audit(view: View) -> Audit:
     """Every conservation sum of the domain, with its two sides and whether it holds; reads the whole state."""
     header = chain_store.get_header(view.reader, chain_store.read_head_height(view.reader))
     checks = [

@@ -25,9 +25,8 @@ from node.queries import (
     trace,
     trace_lot,
 )
-from node.queries.view import JsonObject
 
-QUERIES: Final[tuple[Callable[..., JsonObject], ...]] = (
+QUERIES: Final[tuple[Callable[..., object], ...]] = (
     chain.chain_block,
     chain.chain_validators,
     chain.chain_parameters,

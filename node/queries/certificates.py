@@ -11,12 +11,13 @@ from contracts_native.claims import CLAIMS
 from contracts_native.lots import SLICES_PER_TRANSACTION_MAX, LotId, SliceRef
 from contracts_native.slices import SliceStatus
 from ledger.errors import Malformed, Rejected
-from ledger.fields import from_json
+from ledger.fields import Shown, from_json
 from ledger.primitives import parse_address
+from node.certificates.format import Certificate
 from node.certificates.issue import issue_claim, issue_holding
 from node.queries.energy import energy_slices
 from node.queries.errors import NotFound
-from node.queries.view import LIMIT_MAX, JsonObject, TimeMs, View, read_id
+from node.queries.view import LIMIT_MAX, TimeMs, View, read_id
 
 
 def certificate_get(
@@ -26,7 +27,7 @@ def certificate_get(
     holder: str | None = None,
     from_ms: TimeMs | None = None,
     until_ms: TimeMs | None = None,
-) -> JsonObject:
+) -> Shown[Certificate]:
     """The certificate of provenance of a claim, or of what a holder has of lots that start in a period.
 
     It is as of the last block. Raises ``NotFound``, or ``Rejected`` (``claim_not_in_force``, ``nothing_to_certify``,
@@ -54,7 +55,7 @@ def _choose_slices(view: View, holder: str, from_ms: int | None, until_ms: int |
         for one in cast("list[dict[str, Any]]", page["slices"]):
             if one["status"] in (SliceStatus.ACTIVE, SliceStatus.RESERVED):
                 chosen.append(SliceRef(from_json(LotId, one["lot_id"]), one["first_wh"], one["end_wh"]))
-        cursor = cast("str | None", page["next_cursor"])
+        cursor = page["next_cursor"]
         if len(chosen) > SLICES_PER_TRANSACTION_MAX:
             item = f"more than {SLICES_PER_TRANSACTION_MAX} slices; choose a shorter period"
             raise Rejected("too_much_to_certify", item)

@@ -6,26 +6,127 @@ Owns the answers of ``chain_block``, ``chain_validators``, ``chain_parameters``,
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated, Literal, TypedDict, cast
 
 from consensus.messages import CommitCertificate
 from ledger.block import Block, Header, compute_block_id
-from ledger.encoding import Plain, decode
+from ledger.encoding import DECODE_BYTES_MAX, Plain, decode
 from ledger.errors import Malformed
-from ledger.fields import Json, to_json
+from ledger.fields import AddressText, HashText, JsonOf, KeyText, Length, Shown, SignatureText, to_json
 from ledger.merkle import compute_inclusion_proof
-from ledger.parameters import find_parameters_at
+from ledger.parameters import Parameters, find_parameters_at
 from ledger.primitives import HASH_BYTES, Hash, compute_address, format_address
-from ledger.receipt import Receipt
+from ledger.receipt import Event, Receipt, Tagged
 from ledger.receipt import to_json as event_to_json
 from ledger.storage import RECEIPTS, STATE, format_height
-from ledger.transaction import transaction_to_json
+from ledger.transaction import TRANSACTION_BYTES_MAX, SignedTransaction, transaction_to_json
 from node import chain_store
+from node.certificates.format import BucketBytes, NodeBytes
 from node.queries.errors import NotFound
-from node.queries.view import JsonObject, View, read_bytes
+from node.queries.view import HEX_BYTES_MAX, TimeMs, View, read_bytes
+
+EnvelopeText = Annotated[str, JsonOf(Annotated[bytes, Length(TRANSACTION_BYTES_MAX, 1)])]
+StateKeyText = Annotated[str, JsonOf(Annotated[bytes, Length(HEX_BYTES_MAX)])]
+StateValueText = Annotated[str, JsonOf(Annotated[bytes, Length(DECODE_BYTES_MAX)])]
+NodeText = Annotated[str, JsonOf(NodeBytes)]
+BucketText = Annotated[str, JsonOf(BucketBytes)]
 
 
-def chain_block(view: View, *, height: int | None = None, block_id: str | None = None) -> JsonObject:
+class CommitSignatureShown(TypedDict):
+    """One validator's precommit."""
+
+    voter: KeyText
+    signature: SignatureText
+
+
+class CertificateShown(TypedDict):
+    """Why a block is final: a quorum of precommits of one round."""
+
+    chain_hash: HashText
+    height: int
+    round: int
+    block_id: HashText
+    signatures: list[CommitSignatureShown]
+
+
+class BlockPlace(TypedDict):
+    """A header with its id and why it is final; genesis needs no certificate."""
+
+    height: int
+    block_id: HashText
+    header: Shown[Header]
+    certificate: CertificateShown | None
+
+
+class BlockAnswer(BlockPlace):
+    """A block: its header, and the ids of its transactions in order."""
+
+    tx_ids: list[HashText]
+
+
+class ValidatorShown(TypedDict):
+    """An authority."""
+
+    public_key: KeyText
+    address: AddressText
+    moniker: str
+
+
+class ValidatorsAnswer(TypedDict):
+    """The validators that vote on the block after a height, in the order of proposing."""
+
+    height: int
+    validators_hash: HashText
+    quorum: int
+    validators: list[ValidatorShown]
+
+
+class ParametersAnswer(TypedDict):
+    """The parameters in force after a height."""
+
+    height: int
+    parameters: Shown[Parameters]
+
+
+class CommittedTransaction(TypedDict):
+    """A transaction in a block, with what it did."""
+
+    tx_id: HashText
+    status: Literal["committed"]
+    height: int
+    index: int
+    block_id: HashText
+    time_ms: TimeMs
+    transaction: SignedTransaction
+    events: list[Tagged[Event]]
+
+
+class TransactionProof(BlockPlace):
+    """The RFC 6962 path from a signed envelope, ``leaf``, to the transactions root of its header."""
+
+    tx_id: HashText
+    leaf: EnvelopeText
+    index: int
+    size: int
+    proof: list[HashText]
+
+
+class StatePath(TypedDict):
+    """What joins a key to the state root: the siblings of each level, from the root down, and the bucket."""
+
+    levels: list[NodeText]
+    bucket: BucketText
+
+
+class StateProofAnswer(BlockPlace):
+    """The value of a key, null if it has none, and what shows it."""
+
+    key: StateKeyText
+    value: StateValueText | None
+    proof: StatePath
+
+
+def chain_block(view: View, *, height: int | None = None, block_id: str | None = None) -> BlockAnswer:
     """A block by its height or its id (with neither, the last): header, ids of its transactions, certificate."""
     if height is not None and block_id is not None:
         raise Malformed("parameters_conflict", "height and block_id")
@@ -34,11 +135,11 @@ def chain_block(view: View, *, height: int | None = None, block_id: str | None =
         if height is None:
             raise NotFound("block_not_found", block_id)
     block = _get_block(view, _read_height(view, height))
-    tx_ids: list[Json] = [tx_id.hex() for tx_id in _read_tx_ids(view, block.header.height)]
+    tx_ids = [tx_id.hex() for tx_id in _read_tx_ids(view, block.header.height)]
     return {**_show_place(view, block.header), "tx_ids": tx_ids}
 
 
-def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
+def chain_validators(view: View, *, height: int | None = None) -> ValidatorsAnswer:
     """The validators that vote on the block after ``height`` (by default the head), in the order of proposing."""
     header = _get_block(view, _read_height(view, height)).header
     validators = chain_store.read_validators_at(view.reader, header.height + 1)
@@ -57,7 +158,7 @@ def chain_validators(view: View, *, height: int | None = None) -> JsonObject:
     }
 
 
-def chain_parameters(view: View, *, height: int | None = None) -> JsonObject:
+def chain_parameters(view: View, *, height: int | None = None) -> ParametersAnswer:
     """The parameters in force after ``height`` (by default the head)."""
     height = _read_height(view, height)
     parameters = find_parameters_at(view.state, height + 1)
@@ -65,7 +166,7 @@ def chain_parameters(view: View, *, height: int | None = None) -> JsonObject:
     return {"height": height, "parameters": to_json(parameters)}
 
 
-def find_transaction(view: View, *, tx_id: str) -> JsonObject | None:
+def find_transaction(view: View, *, tx_id: str) -> CommittedTransaction | None:
     """A committed transaction: its place, its JSON form, its events. None when it is not committed."""
     place = chain_store.find_transaction_place(view.reader, read_tx_id(tx_id))
     if place is None:
@@ -84,7 +185,7 @@ def find_transaction(view: View, *, tx_id: str) -> JsonObject | None:
     }
 
 
-def tx_get(view: View, *, tx_id: str) -> JsonObject:
+def tx_get(view: View, *, tx_id: str) -> CommittedTransaction:
     """As ``find_transaction``. Raises ``NotFound`` (``transaction_not_found``)."""
     found = find_transaction(view, tx_id=tx_id)
     if found is None:
@@ -92,7 +193,7 @@ def tx_get(view: View, *, tx_id: str) -> JsonObject:
     return found
 
 
-def proof_transaction(view: View, *, tx_id: str) -> JsonObject:
+def proof_transaction(view: View, *, tx_id: str) -> TransactionProof:
     """What shows that a transaction is in a final block: the RFC 6962 path of its envelope, header, certificate."""
     place = chain_store.find_transaction_place(view.reader, read_tx_id(tx_id))
     if place is None:
@@ -109,7 +210,7 @@ def proof_transaction(view: View, *, tx_id: str) -> JsonObject:
     }
 
 
-def proof_state(view: View, *, key: str) -> JsonObject:
+def proof_state(view: View, *, key: str) -> StateProofAnswer:
     """What shows a state key's value, or that it has none (``value`` null), under the root of the last block.
 
     ``key`` is the full key with its first byte, as ledger/storage.py documents it.
@@ -141,12 +242,7 @@ def read_receipt(view: View, place: chain_store.TransactionPlace) -> Receipt:
     return chain_store.get_receipt(view.reader, place, view.table)
 
 
-def show_header(header: Header) -> JsonObject:
-    """The JSON form of a header: hashes as hex."""
-    return cast(JsonObject, to_json(header))
-
-
-def show_certificate(certificate: CommitCertificate) -> JsonObject:
+def show_certificate(certificate: CommitCertificate) -> CertificateShown:
     """The JSON form of a commit certificate."""
     return {
         "chain_hash": certificate.chain_hash.hex(),
@@ -182,13 +278,11 @@ def _get_block(view: View, height: int) -> Block:
     return block
 
 
-def _show_place(view: View, header: Header) -> JsonObject:
-    """A header with its id and why it is final; genesis needs no certificate."""
+def _show_place(view: View, header: Header) -> BlockPlace:
     certificate = chain_store.find_certificate(view.reader, header.height)
-    shown: Json = None if certificate is None else show_certificate(certificate)
     return {
         "height": header.height,
         "block_id": compute_block_id(header).hex(),
-        "header": show_header(header),
-        "certificate": shown,
+        "header": to_json(header),
+        "certificate": None if certificate is None else show_certificate(certificate),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgpack
 
@@ -22,7 +22,7 @@ from ledger.primitives import Address
 from ledger.storage import compute_prefix_end
 from node.index import HOUR_MS
 from node.queries.sites import get_known_meter, list_meters, list_sites
-from node.queries.view import JsonObject, Period, View
+from node.queries.view import ObjectId, Period, TimeMs, View
 
 INTERVALS_READ_MAX: Final = 500_000  # a year of fourteen meters
 PER_MILLE: Final = 1_000
@@ -56,7 +56,25 @@ class _Report:
 Hours = dict[int, tuple[int, int]]  # start → Wh that were consumed, and that hourly claims took of them
 
 
-def show_consumption(view: View, owner: Address, period: Period, shown: Period) -> JsonObject:
+class ConsumedHour(TypedDict):
+    """What was consumed in an hour, and what hourly claims took of it."""
+
+    start_ms: TimeMs
+    consumed_wh: int
+    claimed_wh: int
+
+
+class Consumption(TypedDict):
+    """What a participant's own meters consumed. The score is null where nothing was."""
+
+    meters: list[ObjectId]
+    consumed_wh: int
+    claimed_hourly_wh: int
+    matching_score_per_mille: int | None
+    hours: list[ConsumedHour]
+
+
+def show_consumption(view: View, owner: Address, period: Period, shown: Period) -> Consumption:
     """What the owner's meters recorded in a period of whole hours, what hourly claims cover, and the score of that.
 
     ``hours`` are those that begin in ``shown``. Quarantined values do not count. Raises ``Rejected``

@@ -7,31 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
-from typing import Final, cast
+from typing import Annotated, Final, Literal, TypedDict
 
 from contracts_native.claims import CLAIMS, IMPAIRMENTS, Claim, ClaimStatus, get_lost_wh
 from contracts_native.lots import Lot, get_slices_at
-from contracts_native.sites import Technology
+from contracts_native.sites import Shares, Technology
 from contracts_native.slices import Slice, SliceStatus
 from ledger.errors import Rejected
-from ledger.fields import Json, to_json
+from ledger.fields import AddressText, JsonOf, Shown, to_json
 from ledger.parameters import get_parameters
 from ledger.primitives import Address, format_address, parse_address
 from node import chain_store, index
+from node.answers import Merged, Named, Without, leave_out, merge
 from node.index import DAY_MS, HOUR_MS, Holding, List
 from node.queries.errors import NotFound
-from node.queries.lot_ids import get_known_lot, iterate_lots, parse_lot_id, show_lot_id
+from node.queries.lot_ids import LotKey, LotRange, get_known_lot, iterate_lots, parse_lot_id, show_lot_id
 from node.queries.participants import get_known_participant
 from node.queries.sites import get_known_site
 from node.queries.view import (
     LIMIT_DEFAULT,
-    JsonObject,
     Limit,
+    ObjectId,
+    Paged,
     Period,
     TimeMs,
     View,
     make_page,
-    merge_json,
     read_cursor,
     read_id,
     read_optional_address,
@@ -52,7 +53,106 @@ class HeldSlice:
     slice: Slice
 
 
-def energy_balance(view: View, *, holder: str) -> JsonObject:
+class EnergyBalance(TypedDict):
+    """What a participant has, in Wh."""
+
+    holder: AddressText
+    active_wh: int
+    reserved_wh: int
+    expired_wh: int
+    claimed_wh: int
+    claimed_for_others_wh: int
+    impaired_wh: int
+    charged_wh: int
+    withdrawn_wh: int
+
+
+class SliceWh(TypedDict):
+    """How much a slice is."""
+
+    wh: int
+
+
+SliceRow = Annotated[Merged[Shown[Slice], SliceWh], Named("SliceRow")]
+
+
+class HeldLot(LotKey):
+    """The lot that a slice is part of."""
+
+    site: ObjectId
+    technology: Annotated[str, JsonOf(Technology)]
+    zone: str
+    start_ms: TimeMs
+    end_ms: TimeMs
+
+
+HeldSliceRow = Annotated[Merged[HeldLot, SliceRow], Named("HeldSliceRow")]
+
+
+class EnergySlices(Paged):
+    """The slices of a holder."""
+
+    holder: AddressText
+    slices: list[HeldSliceRow]
+
+
+class LotRow(LotKey):
+    """A lot, whoever holds it. ``shares``: of each shareholder its address and weight."""
+
+    meter: ObjectId
+    site: ObjectId
+    technology: Annotated[str, JsonOf(Technology)]
+    zone: str
+    start_ms: TimeMs
+    end_ms: TimeMs
+    wh: int
+    shares: Annotated[list[list[str | int]], JsonOf(Shares)]
+
+
+class LotAnswer(LotRow):
+    """A lot, and the slices that partition it."""
+
+    slices: list[SliceRow]
+
+
+class ClaimKey(TypedDict):
+    """Which claim it is, and whether it is matched by the hour."""
+
+    claim: ObjectId
+    is_hourly: bool
+
+
+class ClaimLosses(TypedDict):
+    """How many slices a claim has, and what of it no longer counts."""
+
+    slices_count: int
+    lost_wh: int
+    replaced_wh: int
+
+
+class ClaimedRange(LotRange):
+    """A slice that was claimed, and what the claim lost of it."""
+
+    lost_wh: int
+
+
+class ClaimedRanges(TypedDict):
+    """The slices of a claim."""
+
+    slices: list[ClaimedRange]
+
+
+ClaimRow = Annotated[Merged[Merged[ClaimKey, Without[Shown[Claim], Literal["slices"]]], ClaimLosses], Named("ClaimRow")]
+ClaimAnswer = Annotated[Merged[ClaimRow, ClaimedRanges], Named("ClaimAnswer")]
+
+
+class ClaimList(Paged):
+    """Claims without their slices."""
+
+    claims: list[ClaimRow]
+
+
+def energy_balance(view: View, *, holder: str) -> EnergyBalance:
     """What a participant has, in Wh by status. Raises ``NotFound``.
 
     ``active_wh``: held and not past its lifetime. ``reserved_wh``: set aside for offers. ``claimed_wh``: used for this
@@ -89,7 +189,7 @@ def energy_slices(
     status: SliceStatus | None = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> EnergySlices:
     """The slices that a participant holds or has used, of lots that start in a period. Raises ``NotFound``."""
     address = parse_address(holder)
     get_known_participant(view, address)
@@ -106,16 +206,17 @@ def energy_slices(
         )
 
     rows = _iterate_slices(view, address, read_period(from_ms, until_ms), cursor)
-    return {"holder": holder, **make_page(rows, limit, _show_held_slice, keep=keep).to_json("slices")}
+    page = make_page(rows, limit, _show_held_slice, keep=keep)
+    return {"holder": holder, "slices": page.items, "next_cursor": page.next_cursor}
 
 
-def lot_get(view: View, *, lot: str) -> JsonObject:
+def lot_get(view: View, *, lot: str) -> LotAnswer:
     """A lot, and the slices that partition it now. ``lot`` is ``meter:start_ms:version``. Raises ``NotFound``."""
     found = get_known_lot(view, parse_lot_id(lot))
     return {**show_lot(found), "slices": show_slices(view, found)}
 
 
-def claim_get(view: View, *, claim: str) -> JsonObject:
+def claim_get(view: View, *, claim: str) -> ClaimAnswer:
     """A claim with its slices, and what it lost of each. Raises ``NotFound`` (``claim_not_found``).
 
     ``lost_wh`` no longer counts, since the energy or the consumption was corrected; ``replaced_wh`` of it was made good
@@ -125,11 +226,11 @@ def claim_get(view: View, *, claim: str) -> JsonObject:
     found = CLAIMS.find(view.state, claim_id)
     if found is None:
         raise NotFound("claim_not_found", claim)
-    slices: list[Json] = [
+    slices: list[ClaimedRange] = [
         {**show_lot_id(ref.lot), "first_wh": ref.first_wh, "end_wh": ref.end_wh, "lost_wh": lost}
         for ref, lost in zip(found.slices, get_lost_wh(view.state, claim_id, found), strict=True)
     ]
-    return {**_show_claim(view, claim_id, found), "slices": slices}
+    return merge(_show_claim(view, claim_id, found), {"slices": slices})
 
 
 def claim_list(
@@ -140,7 +241,7 @@ def claim_list(
     status: ClaimStatus | None = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> ClaimList:
     """Claims without their slices: of a beneficiary or a claimant oldest first, otherwise by id.
 
     ``lost_wh`` and ``replaced_wh`` as in ``claim_get``.
@@ -153,10 +254,11 @@ def claim_list(
 
     lists = ((List.CLAIMS_OF_BENEFICIARY, for_whom), (List.CLAIMS_OF_CLAIMANT, by_whom))
     found = scan_objects(view, CLAIMS, lists, cursor)
-    return make_page(found, limit, lambda row: _show_claim(view, *row), keep=keep).to_json("claims")
+    page = make_page(found, limit, lambda row: _show_claim(view, *row), keep=keep)
+    return {"claims": page.items, "next_cursor": page.next_cursor}
 
 
-def show_lot(lot: Lot) -> JsonObject:
+def show_lot(lot: Lot) -> LotRow:
     """What is known of a lot, whoever holds it."""
     return {
         **show_lot_id(lot.lot),
@@ -171,7 +273,7 @@ def show_lot(lot: Lot) -> JsonObject:
     }
 
 
-def show_slices(view: View, lot: Lot) -> list[Json]:
+def show_slices(view: View, lot: Lot) -> list[SliceRow]:
     """The slices of a lot as they stand at the head."""
     return [_show_slice(one) for one in get_slices_at(view.state, lot.lot, time_ms=get_head_time_ms(view))]
 
@@ -247,30 +349,28 @@ def _list_hours(holding: Holding) -> list[int]:
     return [hour for hour, statuses in enumerate(columns) if any(statuses)]
 
 
-def _show_held_slice(one: HeldSlice) -> JsonObject:
-    return {
+def _show_held_slice(one: HeldSlice) -> HeldSliceRow:
+    lot: HeldLot = {
         **show_lot_id(one.lot.lot),
         "site": one.lot.site.hex(),
         "technology": one.lot.technology.value,
         "zone": one.lot.zone,
         "start_ms": one.lot.start_ms,
         "end_ms": one.lot.end_ms,
-        **_show_slice(one.slice),
     }
+    return merge(lot, _show_slice(one.slice))
 
 
-def _show_slice(one: Slice) -> JsonObject:
-    return {**cast(JsonObject, to_json(one)), "wh": one.end_wh - one.first_wh}
+def _show_slice(one: Slice) -> SliceRow:
+    return merge(to_json(one), {"wh": one.end_wh - one.first_wh})
 
 
-def _show_claim(view: View, claim_id: bytes, claim: Claim) -> JsonObject:
+def _show_claim(view: View, claim_id: bytes, claim: Claim) -> ClaimRow:
     impairment = IMPAIRMENTS.find(view.state, claim_id)
-    shown = merge_json(
-        {"claim": claim_id.hex(), "is_hourly": claim.is_hourly},
-        claim,
-        slices_count=len(claim.slices),
-        lost_wh=0 if impairment is None else sum(impairment.lost_wh),
-        replaced_wh=0 if impairment is None else impairment.replaced_wh,
-    )
-    del shown["slices"]
-    return shown
+    key: ClaimKey = {"claim": claim_id.hex(), "is_hourly": claim.is_hourly}
+    losses: ClaimLosses = {
+        "slices_count": len(claim.slices),
+        "lost_wh": 0 if impairment is None else sum(impairment.lost_wh),
+        "replaced_wh": 0 if impairment is None else impairment.replaced_wh,
+    }
+    return merge(merge(key, leave_out(to_json(claim), "slices")), losses)

@@ -9,23 +9,25 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Annotated, Final, TypedDict, cast
 
 from contracts_native.lots import Lot, get_slices_at
 from contracts_native.meters import METERS, Channel, find_channel
 from contracts_native.slices import SliceStatus
-from ledger.receipt import Event
+from ledger.fields import HashText
+from ledger.receipt import Event, Tagged
 from ledger.receipt import to_json as event_to_json
 from node import chain_store, index
+from node.answers import Merged, Named, merge
 from node.index import DAY_MS
-from node.queries.energy import get_head_time_ms, show_lot
+from node.queries.energy import LotRow, get_head_time_ms, show_lot
 from node.queries.lot_ids import format_lot_id, iterate_lots
 from node.queries.sites import get_known_meter
 from node.queries.trace_lot import MOVEMENTS, Moving
 from node.queries.view import (
     LIMIT_DEFAULT,
-    JsonObject,
     Limit,
+    Paged,
     Period,
     TimeMs,
     View,
@@ -41,6 +43,49 @@ _LOT_CURSOR: Final = _METER + 2 * _NUMBER  # meter, start, version
 _MOVEMENT_CURSOR: Final = _NUMBER + 2 * _POSITION  # height, transaction, event
 
 
+class LotStanding(LotRow):
+    """A lot with the Wh of each status, and the version that it replaced."""
+
+    predecessor: int | None
+    active_wh: int
+    reserved_wh: int
+    claimed_wh: int
+    charged_wh: int
+    expired_wh: int
+    withdrawn_wh: int
+
+
+class LotList(Paged):
+    """Lots by meter, start and version."""
+
+    lots: list[LotStanding]
+
+
+class MovementPlace(TypedDict):
+    """Where in the chain something moved."""
+
+    height: int
+    time_ms: TimeMs
+    index: int
+    tx_id: HashText
+
+
+class MovedLot(TypedDict):
+    """The lot that moved, as text."""
+
+    lot: str
+
+
+MovementRow = Annotated[Merged[MovementPlace, Merged[Tagged[Moving], MovedLot]], Named("MovementRow")]
+
+
+class MovementList(Paged):
+    """Movements in the order of the chain, and from which height on this node has them."""
+
+    movements: list[MovementRow]
+    oldest_height: int
+
+
 def lot_list(
     view: View,
     *,
@@ -49,7 +94,7 @@ def lot_list(
     until_ms: TimeMs | None = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> LotList:
     """Lots that start in a period, of a meter or of all, with the Wh of each status that their slices have now.
 
     By meter, start and version. Raises ``NotFound`` (``meter_not_found``).
@@ -62,7 +107,7 @@ def lot_list(
     page = make_page(
         rows, limit, lambda lot: _show_lot(view, cast(Lot, lot), time_ms), keep=lambda lot: lot is not None
     )
-    return page.to_json("lots")
+    return {"lots": page.items, "next_cursor": page.next_cursor}
 
 
 def movement_list(
@@ -73,7 +118,7 @@ def movement_list(
     until_ms: TimeMs | None = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> MovementList:
     """What moved, used, reserved or withdrew energy, of a meter's lots or of all, in blocks of a period (block time).
 
     In the order of the chain; each with its transaction. ``oldest_height``: a node that pruned has none before it.
@@ -83,8 +128,12 @@ def movement_list(
     if meter_id is not None:
         get_known_meter(view, meter_id)
     rows = _iterate_movements(view, meter_id, read_period(from_ms, until_ms), cursor)
-    page = make_page(rows, limit, lambda row: row, keep=lambda row: row is not None)
-    return {**page.to_json("movements"), "oldest_height": chain_store.read_oldest_height(view.reader)}
+    page = make_page(rows, limit, lambda row: cast(MovementRow, row), keep=lambda row: row is not None)
+    return {
+        "movements": page.items,
+        "next_cursor": page.next_cursor,
+        "oldest_height": chain_store.read_oldest_height(view.reader),
+    }
 
 
 def _iterate_lots(
@@ -122,17 +171,25 @@ def _make_lot_key(meter: bytes, start_ms: int, version: int) -> bytes:
     return meter + start_ms.to_bytes(_NUMBER, "big") + version.to_bytes(_NUMBER, "big")
 
 
-def _show_lot(view: View, lot: Lot, time_ms: int) -> JsonObject:
+def _show_lot(view: View, lot: Lot, time_ms: int) -> LotStanding:
     by_status: Counter[SliceStatus] = Counter()
     for one in get_slices_at(view.state, lot.lot, time_ms=time_ms):
         by_status[one.status] += one.end_wh - one.first_wh
-    sums: JsonObject = {f"{status.value}_wh": by_status[status] for status in SliceStatus}
-    return {**show_lot(lot), "predecessor": lot.predecessor or None, **sums}
+    return {
+        **show_lot(lot),
+        "predecessor": lot.predecessor or None,
+        "active_wh": by_status[SliceStatus.ACTIVE],
+        "reserved_wh": by_status[SliceStatus.RESERVED],
+        "claimed_wh": by_status[SliceStatus.CLAIMED],
+        "charged_wh": by_status[SliceStatus.CHARGED],
+        "expired_wh": by_status[SliceStatus.EXPIRED],
+        "withdrawn_wh": by_status[SliceStatus.WITHDRAWN],
+    }
 
 
 def _iterate_movements(
     view: View, meter: bytes | None, period: Period, cursor: str | None
-) -> Iterator[tuple[bytes, JsonObject | None]]:
+) -> Iterator[tuple[bytes, MovementRow | None]]:
     """Movements past the cursor; None for a block that has none, so that a page has an end."""
     past = read_cursor(cursor, length=_MOVEMENT_CURSOR)
     head = chain_store.read_head_height(view.reader)
@@ -142,14 +199,16 @@ def _iterate_movements(
         first = max(first, int.from_bytes(past[:_NUMBER], "big"))
     for height in range(first, stop):
         receipts = chain_store.get_receipts(view.reader, height, view.table)
-        place: JsonObject = {"height": height, "time_ms": chain_store.get_header(view.reader, height).time_ms}
+        time_ms = chain_store.get_header(view.reader, height).time_ms
         is_empty = True
         for position, receipt in enumerate(receipts):
             for number, one in enumerate(receipt.events):
                 key = _make_place(height, position, number)
                 if _is_wanted(one, meter) and (past is None or key > past):
                     is_empty = False
-                    yield key, {**place, "index": position, "tx_id": receipt.tx_id.hex(), **_show_movement(one)}
+                    tx_id = receipt.tx_id.hex()
+                    place: MovementPlace = {"height": height, "time_ms": time_ms, "index": position, "tx_id": tx_id}
+                    yield key, merge(place, _show_movement(one))
         if is_empty and (past is None or _make_place(height, 0, 0) > past):
             yield _make_place(height, 0, 0), None
 
@@ -158,11 +217,10 @@ def _is_wanted(one: Event, meter: bytes | None) -> bool:
     return isinstance(one, MOVEMENTS) and meter in (None, one.lot.meter)
 
 
-def _show_movement(one: Event) -> JsonObject:
+def _show_movement(one: Event) -> Merged[Tagged[Moving], MovedLot]:
     assert isinstance(one, MOVEMENTS)
     moving: Moving = one
-    shown = cast(JsonObject, event_to_json(moving))
-    return {"event": moving.name, **shown, "lot": format_lot_id(moving.lot)}
+    return merge(event_to_json(moving), {"lot": format_lot_id(moving.lot)})
 
 
 def _find_height(view: View, time_ms: int, head: int) -> int:

@@ -6,18 +6,32 @@ Owns both forms and the finding of lots: one by its id, or all of a meter in a p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import TypedDict, cast
 
 from contracts_native.lots import MINTS, REISSUES, Lot, LotId, Mint, find_lot, get_lot
 from ledger.errors import Malformed
-from ledger.fields import to_json
+from ledger.fields import Shown, to_json
 from ledger.state import State
 from ledger.tables import Table
 from node.queries.errors import NotFound
-from node.queries.view import TIME_MS_MAX, JsonObject, View, read_id
+from node.queries.view import TIME_MS_MAX, View, read_id
 
 VERSION_MAX = 2**31
 DIGITS_MAX = 16  # of a number in a lot's id
+
+
+class LotKey(TypedDict):
+    """Which lot it is: as text, ``meter:start_ms:version``, and as its parts."""
+
+    lot: str
+    lot_id: Shown[LotId]
+
+
+class LotRange(LotKey):
+    """A part of a lot."""
+
+    first_wh: int
+    end_wh: int
 
 
 def format_lot_id(lot: LotId) -> str:
@@ -36,7 +50,7 @@ def parse_lot_id(text: str) -> LotId:
     return LotId(read_id(meter, name="lot"), start_ms, version)
 
 
-def show_lot_id(lot: LotId) -> JsonObject:
+def show_lot_id(lot: LotId) -> LotKey:
     """Both forms, as the first fields of what is said of a lot."""
     return {"lot": format_lot_id(lot), "lot_id": to_json(lot)}
 

@@ -6,24 +6,40 @@ Owns the answer of ``energy_residual_mix``. It is derived, never stored: expiry 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Final
+from typing import Final, TypedDict
 
 from contracts_native.meters import METERS, Channel, find_channel
 from contracts_native.sites import SITES, get_zone_at
 from ledger.errors import Rejected
-from ledger.fields import Json
 from ledger.parameters import get_parameters
 from node import index
 from node.index import DAY_MS, HOUR_MS
 from node.queries.energy import get_head_time_ms
-from node.queries.view import JsonObject, Period, TimeMs, View, read_period_in_hours, scan_table
+from node.queries.view import Period, PeriodShown, TimeMs, View, read_period_in_hours, scan_table
 
 HOLDINGS_READ_MAX: Final = 200_000  # a year of a hundred plants with five holders
 
 
+class MixHour(TypedDict):
+    """What nobody claimed of an hour, in all and by technology."""
+
+    start_ms: TimeMs
+    wh: int
+    by_technology: dict[str, int]
+
+
+class ResidualMix(PeriodShown):
+    """What nobody claimed of a period, in all, by technology and by hour."""
+
+    zone: str
+    wh: int
+    by_technology: dict[str, int]
+    hours: list[MixHour]
+
+
 def energy_residual_mix(
     view: View, *, zone: str, from_ms: TimeMs | None = None, until_ms: TimeMs | None = None
-) -> JsonObject:
+) -> ResidualMix:
     """Unclaimed Wh of a grid zone's hours whose lots are all past their lifetime, by technology.
 
     What an open offer still reserves counts once the offer ends. The period is widened to whole hours. Raises
@@ -33,7 +49,7 @@ def energy_residual_mix(
     lifetime_ms = get_parameters(view.state).lot_lifetime_s * 1_000
     last_end_ms = min(period.end_ms, get_head_time_ms(view) - lifetime_ms)
     hours = _collect(view, zone, Period(period.start_ms, max(period.start_ms, last_end_ms)))
-    shown: list[Json] = [
+    shown: list[MixHour] = [
         {"start_ms": start_ms, "wh": sum(by_technology.values()), "by_technology": _show(by_technology)}
         for start_ms, by_technology in sorted(hours.items())
     ]
@@ -70,5 +86,5 @@ def _collect(view: View, zone: str, period: Period) -> defaultdict[int, Counter[
     return hours
 
 
-def _show(by_technology: Counter[str]) -> JsonObject:
+def _show(by_technology: Counter[str]) -> dict[str, int]:
     return {name: by_technology[name] for name in sorted(by_technology)}

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, NotRequired, TypedDict
 
 from contracts_native.lots import FIRST_VERSION
 from contracts_native.matching import get_claimed_wh
 from contracts_native.meters import Channel
 from contracts_native.readings import (
     CORRECTIONS,
+    Correction,
+    Flag,
     IntervalFact,
+    IntervalState,
     ReportRecord,
     find_report_after,
     find_report_at,
     list_facts,
 )
 from ledger.errors import Malformed
-from ledger.fields import to_json
+from ledger.fields import HashText, JsonOf, Shown, to_json
+from node.answers import Merged, Named, merge
 from node.queries.lot_ids import format_lot_id
 from node.queries.sites import get_known_meter
 from node.queries.view import (
     LIMIT_DEFAULT,
-    JsonObject,
     Limit,
+    ObjectId,
+    Paged,
     Period,
     TimeMs,
     View,
@@ -51,6 +56,38 @@ class Interval:
     claimed_wh: int
 
 
+class CorrectionVersion(TypedDict):
+    """Which version a correction made."""
+
+    version: int
+
+
+CorrectionShown = Annotated[Merged[Shown[Correction], CorrectionVersion], Named("CorrectionShown")]
+
+
+class ReadingRow(TypedDict):
+    """One interval, and what became of it. ``claimed_wh`` is only there for consumption."""
+
+    channel: Annotated[str, JsonOf(Channel)]
+    start_ms: TimeMs
+    interval_s: int
+    wh: int
+    flag: Annotated[str, JsonOf(Flag)]
+    state: Annotated[str, JsonOf(IntervalState)]
+    lot: str | None
+    minted_wh: int
+    correction: CorrectionShown | None
+    tx_id: HashText
+    claimed_wh: NotRequired[int]
+
+
+class ReadingList(Paged):
+    """What a meter measured."""
+
+    meter: ObjectId
+    readings: list[ReadingRow]
+
+
 def reading_list(
     view: View,
     *,
@@ -60,7 +97,7 @@ def reading_list(
     until_ms: TimeMs | None = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> ReadingList:
     """What a meter measured in the intervals that start in a period, and what became of each. Raises ``NotFound``.
 
     State: ``minted`` (with its lot, unless the interval produced nothing), ``quarantined``, ``not_minted``,
@@ -71,7 +108,7 @@ def reading_list(
     get_known_meter(view, meter_id)
     rows = _iterate_rows(view, meter_id, channel, read_period(from_ms, until_ms), cursor)
     page = make_page(rows, limit, lambda interval: _show(view, meter_id, interval))
-    return {"meter": meter, **page.to_json("readings")}
+    return {"meter": meter, "readings": page.items, "next_cursor": page.next_cursor}
 
 
 def iterate_intervals(view: View, meter: bytes, channel: Channel, period: Period) -> Iterator[Interval]:
@@ -112,13 +149,13 @@ def _iterate_rows(
             yield bytes([place]) + interval.fact.start_ms.to_bytes(8, "big"), interval
 
 
-def _show(view: View, meter: bytes, interval: Interval) -> JsonObject:
+def _show(view: View, meter: bytes, interval: Interval) -> ReadingRow:
     fact = interval.fact
-    correction = None
+    correction: CorrectionShown | None = None
     if fact.version > FIRST_VERSION:
         record = CORRECTIONS.get(view.state, meter, interval.channel, fact.start_ms, fact.version)
-        correction = {**cast(JsonObject, to_json(record)), "version": fact.version}
-    shown: JsonObject = {
+        correction = merge(to_json(record), {"version": fact.version})
+    shown: ReadingRow = {
         "channel": interval.channel.value,
         "start_ms": fact.start_ms,
         "interval_s": interval.report.interval_s,

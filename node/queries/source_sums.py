@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import add, attrgetter
-from typing import Final
+from typing import Final, TypedDict
 
 from ledger.errors import Rejected
 from ledger.primitives import Address
 from node import index, index_sums
 from node.index import DAY_MS, HOUR_MS, HOURS, Holding, Hours, SourceDay
 from node.queries.sources import ChosenMeter
-from node.queries.view import JsonObject, Period, View
+from node.queries.view import Period, View
 
 STRETCH_MS: Final = index_sums.STRETCH_DAYS * DAY_MS
 _ALL_HOURS: Final = slice(0, HOURS)
@@ -27,6 +27,27 @@ _NO_FATES: Final = (0,) * len(SourceDay.__slots__)
 _get_statuses: Final = attrgetter(*Holding.__slots__)
 _get_fates: Final = attrgetter(*SourceDay.__slots__)
 Sums = list[int]
+
+
+class HolderWh(TypedDict):
+    """Wh that somebody has or had, and what became of them."""
+
+    wh: int
+    held_wh: int
+    claimed_wh: int
+    impaired_wh: int
+    charged_wh: int
+    withdrawn_wh: int
+
+
+class SourceWh(TypedDict):
+    """Wh that a source metered, and what became of them."""
+
+    metered_wh: int
+    minted_wh: int
+    quarantined_wh: int
+    not_minted_wh: int
+    taken_back_wh: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +65,7 @@ class HolderSums:
         """All of it."""
         return self.held + self.claimed + self.impaired + self.charged + self.withdrawn
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> HolderWh:
         """As an answer shows it."""
         return {
             "wh": self.wh,
@@ -71,7 +92,7 @@ class SourceSums:
         accounted_wh = self.minted - self.taken_back + self.quarantined + self.not_minted
         return self.metered == accounted_wh and self.minted == rows_wh
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> SourceWh:
         """As an answer shows it."""
         return {
             "metered_wh": self.metered,

@@ -12,21 +12,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Annotated, Final, TypedDict
 
 from contracts_native.sites import Technology
 from ledger.errors import Malformed
-from ledger.fields import Json
+from ledger.fields import AddressText, JsonOf
 from ledger.primitives import ADDRESS_BYTES, Address, format_address, parse_address
 from node import index, index_sums
 from node.index import DAY_MS, HOUR_MS, Holding
 from node.index_sums import METER_BYTES
-from node.queries.consumption import show_consumption
+from node.queries.consumption import Consumption, show_consumption
 from node.queries.participants import get_known_participant
 from node.queries.sites import get_known_meter, get_known_site
 from node.queries.source_sums import (
     Allowance,
     HolderSums,
+    HolderWh,
+    SourceWh,
     get_days,
     get_hours,
     list_hours,
@@ -37,9 +39,12 @@ from node.queries.source_sums import (
 from node.queries.sources import ChosenMeter, choose_meter, choose_meters, read_filter
 from node.queries.view import (
     LIMIT_MAX,
-    JsonObject,
     Limit,
+    ObjectId,
+    Page,
+    Paged,
     Period,
+    PeriodShown,
     TimeMs,
     View,
     make_page,
@@ -63,11 +68,65 @@ class RowsBy(enum.StrEnum):
     HOUR = "hour"
 
 
+class ParticipantName(TypedDict):
+    """Who it is, and the name for people."""
+
+    participant: AddressText
+    label: str
+
+
+class HolderRow(ParticipantName, HolderWh):
+    """A holder or beneficiary of a source, and what it has of it."""
+
+
+class SourceHour(SourceWh, HolderWh):
+    """An hour of a source: what became of it, and whether its sums are complete."""
+
+    start_ms: TimeMs
+    holds: bool
+
+
+class SourceTrace(PeriodShown, SourceWh, HolderWh, Paged):
+    """Who has the output of a source. The rows are holders or, with ``by`` = ``hour``, hours."""
+
+    site: ObjectId | None
+    meter: ObjectId | None
+    zone: str | None
+    technology: Annotated[str, JsonOf(Technology)] | None
+    meters: list[ObjectId]
+    holds: bool
+    rows: list[HolderRow | SourceHour]
+
+
+class HeldHour(HolderWh):
+    """An hour of a source, as far as a holder has it."""
+
+    start_ms: TimeMs
+
+
+class HeldSource(HolderWh):
+    """A meter whose output a holder has, in all and by hour."""
+
+    meter: ObjectId
+    site: ObjectId
+    label: str
+    technology: Annotated[str, JsonOf(Technology)]
+    zone: str
+    hours: list[HeldHour]
+
+
+class HolderTrace(ParticipantName, PeriodShown, HolderWh, Paged):
+    """Where a participant's energy came from, and how well claims match what it consumed."""
+
+    sources: list[HeldSource]
+    consumption: Consumption
+
+
 @dataclass(frozen=True, slots=True)
 class _HoursPage:
     """The hours of one page by meter, and the part of the period that it covers."""
 
-    by_meter: Mapping[bytes, list[Json]]
+    by_meter: Mapping[bytes, list[HeldHour]]
     period: Period
     next_cursor: str | None
 
@@ -84,7 +143,7 @@ def trace_source(
     by: RowsBy = RowsBy.HOLDER,
     limit: Limit = LIMIT_MAX,
     cursor: str | None = None,
-) -> JsonObject:
+) -> SourceTrace:
     """Who has the output of a meter, a site, a grid zone or a technology, and that the sums are complete.
 
     ``rows``: every holder and beneficiary, the largest first; with ``by`` = ``hour``, every hour instead. ``holds``
@@ -100,6 +159,7 @@ def trace_source(
     chosen = choose_meters(view, wanted, period)
     holders, fates = sum_by_holder(view, chosen, Allowance(ENTRIES_READ_MAX))
     total = sum_all(holders.values())
+    page: Page[HolderRow | SourceHour]
     if by is RowsBy.HOLDER:
         page = make_page(_rank_holders(holders, cursor), limit, lambda row: _show_holder(view, *row))
     else:
@@ -114,7 +174,8 @@ def trace_source(
         **fates.to_json(),
         **total.to_json(),
         "holds": fates.holds(total.wh),
-        **page.to_json("rows"),
+        "rows": page.items,
+        "next_cursor": page.next_cursor,
     }
 
 
@@ -130,7 +191,7 @@ def trace_holder(
     technology: Technology | None = None,
     limit: Limit = HOLDER_DAYS_DEFAULT,
     cursor: str | None = None,
-) -> JsonObject:
+) -> HolderTrace:
     """Where a participant's energy came from, by source and hour, and how well claims match its consumption.
 
     Only of a site, a meter, a zone or a technology if one is given. The sums are of the whole period, which is
@@ -170,11 +231,11 @@ def _rank_holders(
     return ((key, (holder, holders[holder])) for key, holder in ranked if past is None or key > past)
 
 
-def _show_holder(view: View, holder: Address, sums: HolderSums) -> JsonObject:
+def _show_holder(view: View, holder: Address, sums: HolderSums) -> HolderRow:
     return {**_show_participant(view, holder), **sums.to_json()}
 
 
-def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None) -> Iterator[tuple[bytes, JsonObject]]:
+def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None) -> Iterator[tuple[bytes, SourceHour]]:
     """What became of each hour in which something was metered, past the cursor, in order of time."""
     past = read_cursor(cursor, length=_NUMBER)
     from_ms = 0 if past is None else int.from_bytes(past, "big") + HOUR_MS
@@ -182,8 +243,13 @@ def _iterate_hours(view: View, chosen: Sequence[ChosenMeter], cursor: str | None
         # Some weeks at a time: a page does not read what it does not show.
         from_ms, until_ms = max(from_ms, found_ms), found_ms + WINDOW_DAYS * DAY_MS
         for hour_ms, fates, sums in list_hours(view, chosen, Period(from_ms, until_ms)):
-            row = {**fates.to_json(), **sums.to_json(), "holds": fates.holds(sums.wh)}
-            yield hour_ms.to_bytes(_NUMBER, "big"), {"start_ms": hour_ms, **row}
+            row: SourceHour = {
+                "start_ms": hour_ms,
+                **fates.to_json(),
+                **sums.to_json(),
+                "holds": fates.holds(sums.wh),
+            }
+            yield hour_ms.to_bytes(_NUMBER, "big"), row
         from_ms = until_ms
 
 
@@ -222,7 +288,7 @@ def _collect_hours(
     if past is not None and (past_day := int.from_bytes(past[:_DAY], "big")) >= days.start:
         days, first_meter, from_ms = range(past_day, days.stop), past[_DAY:], (past_day + 1) * DAY_MS
     allowance = Allowance(ENTRIES_READ_MAX)
-    by_meter: defaultdict[bytes, list[Json]] = defaultdict(list)
+    by_meter: defaultdict[bytes, list[HeldHour]] = defaultdict(list)
     shown, last = 0, b""
     for day, meter, holding in index.scan_holder(view.reader, holder, days, first_meter=first_meter):
         allowance.take()
@@ -239,7 +305,7 @@ def _collect_hours(
     return _HoursPage(by_meter, Period(from_ms, max(from_ms, period.end_ms)), None)
 
 
-def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Json]:
+def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[HeldHour]:
     """A row for each hour of a day in which a holder has something."""
     # Spelled out: a year of one source is 8,760 of these.
     totals = holding.sum_by_hour()
@@ -258,7 +324,7 @@ def _show_hours(day: int, holding: Holding, chosen: ChosenMeter) -> Iterator[Jso
                 }
 
 
-def _show_source(view: View, meter: bytes, sums: HolderSums, hours: list[Json]) -> JsonObject:
+def _show_source(view: View, meter: bytes, sums: HolderSums, hours: list[HeldHour]) -> HeldSource:
     site_id = get_known_meter(view, meter).site
     site = get_known_site(view, site_id)
     return {
@@ -272,5 +338,5 @@ def _show_source(view: View, meter: bytes, sums: HolderSums, hours: list[Json]) 
     }
 
 
-def _show_participant(view: View, address: Address) -> JsonObject:
+def _show_participant(view: View, address: Address) -> ParticipantName:
     return {"participant": format_address(address), "label": get_known_participant(view, address).label}

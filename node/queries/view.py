@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Final, TypeVar, cast
+from typing import Annotated, Final, Generic, TypedDict, TypeVar, cast
 
 from ledger.errors import Malformed
-from ledger.fields import Bounds, Json, to_json
+from ledger.fields import Bounds, Json, JsonOf, Length
 from ledger.primitives import Address, parse_address
 from ledger.state import State
 from ledger.state_root import StateTree
@@ -30,8 +30,11 @@ TIME_MS_MAX: Final = 2**53  # what JSON can carry everywhere
 
 Limit = Annotated[int, Bounds(1, LIMIT_MAX)]
 TimeMs = Annotated[int, Bounds(0, TIME_MS_MAX)]
+ObjectId = Annotated[str, JsonOf(Annotated[bytes, Length(ID_BYTES, ID_BYTES)])]
+Cursor = Annotated[str, JsonOf(Annotated[bytes, Length(HEX_BYTES_MAX)])]
 JsonObject = dict[str, Json]
 V = TypeVar("V")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,13 @@ class View:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", State(self.reader))
+
+
+class PeriodShown(TypedDict):
+    """The period that an answer is about: half-open, null where it has no end."""
+
+    from_ms: TimeMs | None
+    until_ms: TimeMs | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +77,23 @@ class Period:
         """Where it ends; the end of time, if nothing was said."""
         return TIME_MS_MAX if self.until_ms is None else self.until_ms
 
-    def to_json(self) -> JsonObject:
+    def to_json(self) -> PeriodShown:
         """The limits that an answer is about."""
         return {"from_ms": self.from_ms, "until_ms": self.until_ms}
 
 
+class Paged(TypedDict):
+    """What every list says beside its items; null on the last page."""
+
+    next_cursor: Cursor | None
+
+
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[S]):
     """The items of one page, and the cursor of the next (None: this is the last)."""
 
-    items: list[Json]
+    items: list[S]
     next_cursor: str | None
-
-    def to_json(self, name: str) -> JsonObject:
-        """The answer of a list method, its items under ``name``."""
-        return {name: self.items, "next_cursor": self.next_cursor}
 
 
 def read_bytes(text: str, *, name: str, length: int | None = None) -> bytes:
@@ -157,12 +169,12 @@ def scan_objects(
 
 
 def make_page(
-    rows: Iterator[tuple[bytes, V]], limit: int, show: Callable[[V], Json], *, keep: Callable[[V], bool] | None = None
-) -> Page:
+    rows: Iterator[tuple[bytes, V]], limit: int, show: Callable[[V], S], *, keep: Callable[[V], bool] | None = None
+) -> Page[S]:
     """One page of the rows that ``keep`` keeps. A row is what a cursor names, in rising order, and a value."""
     if not 1 <= limit <= LIMIT_MAX:
         raise Malformed("limit_out_of_range", f"{limit} is not within 1 … {LIMIT_MAX}")
-    items: list[Json] = []
+    items: list[S] = []
     last = b""
     for count, (key, value) in enumerate(islice(rows, ROWS_READ_MAX + 1)):
         if len(items) == limit or count == ROWS_READ_MAX:
@@ -171,8 +183,3 @@ def make_page(
         if keep is None or keep(value):
             items.append(show(value))
     return Page(items, None)
-
-
-def merge_json(first: JsonObject, record: object, **after: Json) -> JsonObject:
-    """The JSON of a stored record between ``first`` and ``after``."""
-    return {**first, **cast(JsonObject, to_json(record)), **after}

@@ -70,7 +70,7 @@ class ChainNode(FakeNode):
         check_signatures(tx)
         (applied,) = self.chain.commit_block([tx])
         self.submitted.append(tx)
-        events = [to_json(one) for one in applied.events]
+        events: list[Json] = [to_json(one) for one in applied.events]
         place: dict[str, Json] = {"height": self.chain.height, "index": 0, "events": events}
         return {"tx_id": tx.tx_id.hex(), "status": "committed", **place}
 

@@ -32,7 +32,7 @@ from node.chain_store import compute_block_batch, compute_genesis_batch, get_hea
 from node.client_forms import SignedTransaction, sign_payload
 from node.keystore import SigningKey
 from node.mempool import Overloaded
-from node.service import CommittedBlock, NodeStatus, Outcome, Wait
+from node.service import CommittedBlock, NodeStatus, Outcome, PeerStatus, Wait
 
 CHAIN_ID: Final = "fake-1"
 GENESIS_MS: Final = 1_700_000_000_000
@@ -72,6 +72,7 @@ class FakeService:
         )
         self.commits = commits
         self.is_syncing = False
+        self.peers: tuple[PeerStatus, ...] = ()
         self.refusal: Exception | None = None  # what the next call meets instead
         self.pending: dict[Hash, Transaction] = {}
         self.dropped: dict[Hash, Rejected] = {}
@@ -99,7 +100,7 @@ class FakeService:
             is_validator=True,
             is_syncing=self.is_syncing,
             round=0,
-            peers=(),
+            peers=self.peers,
             mempool_transactions=len(self.pending),
             mempool_bytes=sum(len(tx.raw) for tx in self.pending.values()),
             counters={"blocks": read_head_height(self.store), "clock_skew_ms": -3},

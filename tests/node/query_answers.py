@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from contracts_native.claims import ClaimEnergy
 from contracts_native.lots import LotId, SliceRef, TransferEnergy
-from ledger.fields import Json
 from ledger.primitives import format_address
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import DAY_0_MS, DAY_MS, Person
@@ -19,27 +18,30 @@ def text(person: Person) -> str:
     return format_address(person.address)
 
 
-def rows(answer: JsonObject, name: str) -> list[JsonObject]:
+Answer = Mapping[str, object]  # of any question: most have a type of their own
+
+
+def rows(answer: Answer, name: str) -> list[JsonObject]:
     """The objects under a name of an answer, which must be JSON through and through."""
     assert json.loads(json.dumps(answer)) == answer
     return cast("list[JsonObject]", answer[name])
 
 
-def number(value: Json) -> int:
+def number(value: object) -> int:
     assert type(value) is int
     return value
 
 
-def part(answer: JsonObject, name: str) -> JsonObject:
+def part(answer: Answer, name: str) -> JsonObject:
     value = answer[name]
     assert isinstance(value, dict)
     return value
 
 
-def read_all(ask: Callable[[str | None], JsonObject], name: str) -> list[JsonObject]:
+def read_all(ask: Callable[[str | None], Answer], name: str) -> list[JsonObject]:
     """All pages of a list."""
     found: list[JsonObject] = []
-    cursor: Json = None
+    cursor: object = None
     while True:
         assert cursor is None or isinstance(cursor, str)
         answer = ask(cursor)

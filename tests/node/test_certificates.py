@@ -32,7 +32,7 @@ from node.certificates.format import (
 from node.certificates.printable import compute_date, format_energy, format_time, make_page
 from node.certificates.verify import Verified, verify_certificate
 from node.queries.certificates import certificate_get
-from node.queries.energy import energy_slices
+from node.queries.energy import HeldSliceRow, energy_slices
 from node.queries.errors import NotFound
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, HOUR_MS, MEASURER, UTILITY, make_person
@@ -127,13 +127,11 @@ def test_a_holding_is_all_that_the_holder_may_still_use() -> None:
     verified = verify(issue("holding"))
     chain = make_market().chain
     assert verified.wh == sum(
-        cast(int, one["end_wh"]) - cast(int, one["first_wh"])
-        for one in cast("list[JsonObject]", _ask_slices(chain))
-        if one["status"] == "active"
+        cast(int, one["end_wh"]) - cast(int, one["first_wh"]) for one in _ask_slices(chain) if one["status"] == "active"
     )
 
 
-def _ask_slices(chain: CertifiedChain) -> Json:
+def _ask_slices(chain: CertifiedChain) -> list[HeldSliceRow]:
     return energy_slices(chain.view, holder=format_address(BOB.address), limit=1_000)["slices"]
 
 

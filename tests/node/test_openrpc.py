@@ -10,7 +10,8 @@ import pytest
 
 from contracts_native.table import load_table
 from ledger.fields import Json
-from node.openrpc import make_document, to_draft7
+from node.openrpc import make_document
+from node.result_schemas import to_draft7
 from node.rpc_methods import METHODS
 
 Document = dict[str, Json]

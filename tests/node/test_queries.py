@@ -23,7 +23,7 @@ from node.queries.lot_ids import format_lot_id, parse_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, CAROL, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS
 from tests.contracts_native.trade import make_market
-from tests.node.query_answers import claim, move, number, part, read_all, rows, text
+from tests.node.query_answers import Answer, claim, move, number, part, read_all, rows, text
 from tests.node.query_chain import PEOPLE, QueryChain, add_plants, get_beneficiary, list_slices, trade_at_random
 
 # — trace —
@@ -151,8 +151,8 @@ def test_consumption_is_that_of_all_meters_as_corrected_without_what_is_quaranti
     assert expected[DAY_0_MS // HOUR_MS] == [90 + 300 + 40 + 1 + 2 + 3 + 4, 60]
     for first, stop in ((0, 4), (0, 1), (1, 4), (2, 3), (1, 2)):
         from_ms, until_ms = DAY_0_MS + first * HOUR_MS, DAY_0_MS + stop * HOUR_MS
-        answer = trace.trace_holder(world.view, participant=text(BOB), from_ms=from_ms, until_ms=until_ms)
-        found = part(answer, "consumption")
+        traced = trace.trace_holder(world.view, participant=text(BOB), from_ms=from_ms, until_ms=until_ms)
+        found = part(traced, "consumption")
         wanted = {hour: sums for hour, sums in expected.items() if from_ms <= hour * HOUR_MS < until_ms}
         assert {
             number(one["start_ms"]) // HOUR_MS: [one["consumed_wh"], one["claimed_wh"]] for one in rows(found, "hours")
@@ -218,7 +218,7 @@ def test_slices_of_a_holder_in_pages_are_all_it_holds(seed: int) -> None:
     trade_at_random(world, lots, random_, steps=20)
     for person in PEOPLE:
 
-        def ask(cursor: str | None, holder: str = text(person)) -> JsonObject:
+        def ask(cursor: str | None, holder: str = text(person)) -> Answer:
             return energy.energy_slices(world.view, holder=holder, limit=7, cursor=cursor)
 
         found = [(row["lot"], row["first_wh"], row["end_wh"], row["status"]) for row in read_all(ask, "slices")]

@@ -25,7 +25,7 @@ from node.queries import documents
 from node.queries.errors import NotFound
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, STRANGER, UTILITY, Person
-from tests.node.query_answers import read_all, rows, text
+from tests.node.query_answers import Answer, read_all, rows, text
 from tests.node.query_chain import QueryChain
 
 
@@ -88,7 +88,7 @@ def test_documents_are_found_by_owner_subject_reader_kind_and_status(world: Quer
     assert find(reader=text(UTILITY)) == find(status=DocumentStatus.ACTIVE, subject=text(BOB)) == {ids[1]}
     assert find(reader=text(BOB)) == {ids[2]}, "a retired document has no readers"
 
-    def ask(cursor: str | None) -> JsonObject:
+    def ask(cursor: str | None) -> Answer:
         return documents.document_list(world.view, limit=1, cursor=cursor)
 
     assert [row["document"] for row in read_all(ask, "documents")] == sorted(ids)

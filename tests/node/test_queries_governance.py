@@ -22,13 +22,10 @@ from node.queries.view import JsonObject
 from tests.contracts_native.council import make_change
 from tests.contracts_native.harness import BOB, CHAIN_ID, make_person
 from tests.node.certificate_chain import VALIDATORS, CertifiedChain, claim
+from tests.node.query_answers import rows
 from tests.node.query_chain import VALIDATOR, QueryChain
 
 NEWCOMER = make_person("newcomer")
-
-
-def rows(answer: JsonObject, name: str) -> list[JsonObject]:
-    return cast("list[JsonObject]", answer[name])
 
 
 def show_members(world: QueryChain, height: int | None = None) -> list[Json]:

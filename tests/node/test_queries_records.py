@@ -45,7 +45,7 @@ from node.queries.view import JsonObject, View
 from tests.contracts_native import money
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, QUARTER_MS, ROLES, STRANGER, UTILITY
 from tests.node.certificate_chain import make_market
-from tests.node.query_answers import claim, move, part, read_all, rows, text
+from tests.node.query_answers import Answer, claim, move, part, read_all, rows, text
 from tests.node.query_chain import QueryChain
 
 UNKNOWN_ID = bytes(16).hex()
@@ -68,7 +68,7 @@ def test_readings_say_what_became_of_each_interval() -> None:
     ]
     for limit in (1, 2, 4):
 
-        def ask(cursor: str | None, limit: int = limit) -> JsonObject:
+        def ask(cursor: str | None, limit: int = limit) -> Answer:
             return readings.reading_list(world.view, meter=meter.meter_id.hex(), limit=limit, cursor=cursor)
 
         assert read_all(ask, "readings") == found
@@ -108,7 +108,7 @@ def test_participants_come_in_pages_without_gap_or_repeat() -> None:
     world = QueryChain()
     for limit in (1, 2, 100):
 
-        def ask(cursor: str | None, limit: int = limit) -> JsonObject:
+        def ask(cursor: str | None, limit: int = limit) -> Answer:
             return participants.participant_list(world.view, limit=limit, cursor=cursor)
 
         found = [row["participant"] for row in read_all(ask, "participants")]
@@ -122,7 +122,7 @@ def test_a_page_reads_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(view, "ROWS_READ_MAX", 2)
     world = QueryChain()
 
-    def ask(cursor: str | None) -> JsonObject:
+    def ask(cursor: str | None) -> Answer:
         answer = participants.participant_list(world.view, role=Role.UTILITY, cursor=cursor)
         assert len(rows(answer, "participants")) <= 2
         return answer

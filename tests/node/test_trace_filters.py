@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import cast
 
 import pytest
 
@@ -19,7 +18,7 @@ from node.queries.lot_ids import format_lot_id
 from node.queries.view import JsonObject
 from tests.contracts_native.harness import ALICE, BOB, DAY_0_MS, DAY_MS, HOUR_MS, QUARTER_MS, UTILITY
 from tests.node.books_chain import make_books
-from tests.node.query_answers import claim, move, number, part, read_all, rows, text
+from tests.node.query_answers import Answer, claim, move, number, part, read_all, rows, text
 from tests.node.query_chain import QueryChain, add_plants, list_slices, trade_at_random
 
 
@@ -37,7 +36,7 @@ def test_a_zone_and_a_technology_are_traced_over_all_their_sites(books: QueryCha
         "carol": (80, 0),
         "bob": (10, 20),
     }
-    assert len(cast("list[str]", everything[0]["meters"])) == 1, "a meter that only consumes is no source"
+    assert len(everything[0]["meters"]) == 1, "a meter that only consumes is no source"
     nothing = trace.trace_source(books.view, zone="FR", technology=Technology.SOLAR)
     assert (nothing["metered_wh"], nothing["holds"], nothing["rows"]) == (0, True, [])
 
@@ -56,7 +55,7 @@ def test_hours_of_a_source_are_complete_each_on_its_own() -> None:
     for meter in meters:
         source = meter.meter_id.hex()
 
-        def ask(cursor: str | None, source: str = source) -> JsonObject:
+        def ask(cursor: str | None, source: str = source) -> Answer:
             return trace.trace_source(world.view, meter=source, by=trace.RowsBy.HOUR, limit=5, cursor=cursor)
 
         hours = read_all(ask, "rows")
@@ -71,7 +70,7 @@ def test_hours_of_a_source_are_complete_each_on_its_own() -> None:
 
 
 def test_holders_of_a_source_come_in_pages_that_each_have_all_the_sums(books: QueryChain) -> None:
-    def ask(cursor: str | None) -> JsonObject:
+    def ask(cursor: str | None) -> Answer:
         answer = trace.trace_source(books.view, technology=Technology.SOLAR, limit=1, cursor=cursor)
         assert (answer["minted_wh"], answer["holds"]) == (600, True)
         return answer
@@ -85,7 +84,7 @@ def test_a_holders_sources_can_be_narrowed(books: QueryChain, name: str) -> None
     assert len(everything) == 2
     for one in everything:
         value = Technology(str(one[name])) if name == "technology" else one[name]
-        ask: Callable[..., JsonObject] = trace.trace_holder
+        ask: Callable[..., Answer] = trace.trace_holder
         answer = ask(books.view, participant=text(BOB), **{name: value})
         assert rows(answer, "sources") == [one]
         assert answer["wh"] == one["wh"]
@@ -115,7 +114,7 @@ def test_hours_of_consumption_come_with_the_pages_of_days_each_once() -> None:
     whole = part(trace.trace_holder(world.view, participant=text(ALICE)), "consumption")
     assert len(rows(whole, "hours")) == 5 * 24
 
-    def ask(cursor: str | None) -> JsonObject:
+    def ask(cursor: str | None) -> Answer:
         answer = trace.trace_holder(world.view, participant=text(ALICE), limit=1, cursor=cursor)
         consumption = part(answer, "consumption")
         assert {**consumption, "hours": []} == {**whole, "hours": []}

@@ -23,7 +23,7 @@ from ledger.transaction import Transaction
 from node.demo.data import DATA_DIRECTORY, QUARTERS_PER_HOUR, SERIES_NAME, load_community
 from node.queries import audit
 from tests.contracts_native.harness import CAROL, DAY_0_MS, MEASURER, QUARTER_MS
-from tests.node.query_answers import rows
+from tests.node.query_answers import Answer, rows
 from tests.properties.community import CHARGED_WH, COOPERATIVE, CommunityChain
 
 DAYS: Final = 14
@@ -53,7 +53,7 @@ def read_ledger_sums(town: CommunityChain) -> dict[str, int]:
     return dict(sums)
 
 
-def find_sum(answer: dict[str, Json], name: str) -> dict[str, Json]:
+def find_sum(answer: Answer, name: str) -> dict[str, Json]:
     (found,) = (one for one in rows(answer, "sums") if one["name"] == name)
     return found
 

@@ -87,7 +87,7 @@ def decode(common: Common, *, transaction: str) -> None:
         note: Json = str(error)
     else:
         note = "valid"
-    show(common, {**transaction_to_json(tx), "signatures_are": note})
+    show(common, {**cast("dict[str, Json]", transaction_to_json(tx)), "signatures_are": note})
 
 
 @command.command()
