@@ -34,7 +34,8 @@ from ledger.transaction import TransactionTable
 from node import chain_store, logs
 from node.chain_store import compute_genesis_batch
 from node.config import NodeConfig, read_config
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.documents.places import open_store_at
 from node.errors import LocalError, get_disk_reason
 from node.housekeeping import Upkeep

@@ -17,6 +17,7 @@ from ledger.primitives import Hash
 from ledger.receipt import to_json as event_to_json
 from ledger.transaction import TRANSACTION_BYTES_MAX, Transaction, transaction_to_json
 from node.chain_store import get_header, read_head_height, read_validators
+from node.forks import list_fork_heights
 from node.jsonrpc import METHOD_NOT_FOUND, TIMED_OUT, Fault, make_fault
 from node.methods import Handler, Method, explain, make_method
 from node.openrpc import make_document
@@ -58,6 +59,7 @@ def chain_status(service: NodeService) -> JsonObject:
         "chain_id": header.chain_id,
         **_show_head(header),
         "syncing": status.is_syncing,
+        "forks": list(list_fork_heights(service.reader)),
         "moniker": status.moniker,
         "public_key": status.public_key.hex(),
         "is_validator": status.is_validator,

@@ -22,7 +22,8 @@ from ledger.primitives import Hash, PublicKey
 from ledger.storage import MemoryStore
 from ledger.transaction import Payload, make_body, sign_transaction
 from node import chain_store
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.effects import (
     Admission,
     Answer,

@@ -39,11 +39,14 @@ from node.cli.output import show
 from node.cli.reads import ask
 from node.config import NodeConfig, PeerConfig, make_config, read_config, write_config
 from node.errors import LocalError
+from node.forks import compute_forgetting
 from node.housekeeping import Upkeep
 from node.keystore import SigningKey, load_signing_key, read_key_file, save_key, save_key_unencrypted
 from node.launch import JOURNAL_NAME, STORE_NAME, read_genesis_file, run_node
 from node.leveldb_store import LevelDbStore
 from node.pruning import compute_line, iterate_prune
+from node.queries.forks import chain_forks
+from node.queries.view import View
 from node.rollback import (
     check_no_chain,
     finish_replacement,
@@ -304,6 +307,21 @@ def prune(common: Common, *, home: Path, retain_blocks: int) -> None:
         store.compact()
         shown: dict[str, Json] = {"oldest_height": chain_store.read_oldest_height(store)}
         show(common, {**shown, "bytes_before": before, "bytes_after": store.size_bytes()})
+
+
+@command.command("clear-forks")
+@_home
+@with_common
+def clear_forks(common: Common, *, home: Path) -> None:
+    """Take the alarm of a fork off, once it is dealt with: prints the records and forgets them. The node must not run.
+
+    Keep the output: it proves the fork to anybody (`chain verify-forks`). A peer that still has another chain raises
+    the alarm again.
+    """
+    with _open_store(read_config(home)) as store:
+        report = chain_forks(View(store, load_table()))
+        store.write(compute_forgetting(store), sync=True)
+    show(common, report)
 
 
 def _open_store(config: NodeConfig) -> AbstractContextManager[LevelDbStore]:
