@@ -32,6 +32,7 @@ from node.effects import (
     Effect,
     EvidenceNoted,
     Feed,
+    ForkSeen,
     Halt,
     Persist,
     Send,
@@ -40,6 +41,7 @@ from node.effects import (
     SetTimeout,
     WriteBlock,
 )
+from node.forks import Fork
 from node.inputs import (
     BlockWritten,
     GossipDue,
@@ -86,6 +88,7 @@ class Observed:
     locks: list[tuple[int, int, int]] = field(default_factory=list)  # (node, height, locked round) as written
     blames: list[tuple[int, int, str]] = field(default_factory=list)  # (who, whom, reason)
     evidence: list[tuple[int, Evidence]] = field(default_factory=list)
+    forks: list[tuple[int, Fork]] = field(default_factory=list)
     halts: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -219,6 +222,9 @@ class Node:
                 cluster.observed.blames.append((self.number, cluster.find_number(peer), f"{reason}: {item}"))
             case EvidenceNoted(evidence):
                 cluster.observed.evidence.append((self.number, evidence))
+            case ForkSeen(fork, changes):
+                self.store.write(changes)
+                cluster.observed.forks.append((self.number, fork))
             case Halt(reason, item):
                 cluster.observed.halts.append((self.number, f"{reason}: {item}"))
                 # A liar that fell over its own lie is started again by its operator.
