@@ -120,7 +120,8 @@ def describe_fork(fork: Fork) -> dict[str, object]:
         "ours": fork.ours.compute_block_id().hex(),
         "theirs": fork.theirs.compute_block_id().hex(),
         "peer": fork.peer.hex(),
-        "signed_both": [key.hex() for key in list_signers_of_both(fork.ours, fork.theirs)],
+        "signed_both": len(list_signers_of_both(fork.ours, fork.theirs)),
+        "report": "wattprint chain forks",
     }
 
 

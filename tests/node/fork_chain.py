@@ -68,10 +68,13 @@ class Branch:
             self.store.write(chain_store.compute_block_batch(executed, certificate, index_changes))
         return self
 
-    def block_id(self, height: int) -> Hash:
+    def certificate(self, height: int) -> CommitCertificate:
         certificate = chain_store.find_certificate(self.store, height)
         assert certificate is not None
-        return certificate.block_id
+        return certificate
+
+    def block_id(self, height: int) -> Hash:
+        return self.certificate(height).block_id
 
     def certify_again(self, height: int, certificate: CommitCertificate) -> Branch:
         """Put another certificate beside a block, true or not."""
