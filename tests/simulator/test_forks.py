@@ -8,15 +8,20 @@ from contracts_native.credits import IssueCredits
 from contracts_native.evidence import OffenceKind, find_recorded
 from ledger.fields import Json
 from ledger.state import State
+from ledger.storage import MemoryStore
 from node import chain_store
+from node.core import Core
+from node.core_config import CoreConfig
 from node.fork_proof import read_proof, verify_proof
-from node.forks import list_fork_heights, list_forks
+from node.forks import compute_forgetting, list_fork_heights, list_forks
+from node.inputs import Started
 from node.queries.forks import chain_forks
 from node.queries.view import JsonObject, View
+from node.rollback import roll_back
 from tests.simulator.checkers import check_certificates, check_no_honest_node_is_blamed
-from tests.simulator.cluster import Node
+from tests.simulator.cluster import PARAMETERS, Node
 from tests.simulator.stories import run_seed
-from tests.simulator.twins import HONEST, LIARS, TwinCluster, check_fork_is_told, find_parting
+from tests.simulator.twins import HONEST, LIARS, TwinCluster, check_fork_is_told, find_parting, list_ids
 
 # Both parts have the proposer of height 6, so that they decide it in one round; one of them lacks that of height 4.
 ONE_ROUND, TWO_ROUNDS = 5, 3
@@ -98,6 +103,23 @@ def test_what_a_node_tells_is_proven_by_the_genesis_document_alone() -> None:
             assert named == LIARS
 
 
+def test_rolled_back_below_the_fork_a_node_follows_the_other_chain_and_the_alarm_stays_off_once_cleared() -> None:
+    net = fork(0, after=TWO_ROUNDS, with_copies=False)
+    node, target = net[1], MemoryStore()
+    net.crash(1)
+    for _ in roll_back(node.store, target, net.genesis, node.table, until=TWO_ROUNDS):
+        pass
+    assert list_fork_heights(target) == [TWO_ROUNDS + 1]
+    target.write(compute_forgetting(target))
+    node.store = target
+    height = net[0].height
+    start_without_signing(net, node)
+    net.run_for(40_000)  # long enough for each peer to be checked
+    assert node.height > height
+    assert list_ids(net, height) == {net[0].block_id(height)}
+    assert list_fork_heights(node.store) == []
+
+
 @pytest.mark.parametrize("kind", ["weather", "byzantine", "changing"])
 def test_no_storm_that_the_protocol_bears_raises_the_alarm(kind: str) -> None:
     for seed in range(40, 46):
@@ -105,6 +127,16 @@ def test_no_storm_that_the_protocol_bears_raises_the_alarm(kind: str) -> None:
         assert net.observed.forks == []
         assert [list_fork_heights(node.store) for node in net.honest] == [[]] * len(net.honest)
         assert any(chain_store.read_head_height(node.store) > 3 for node in net.honest)
+
+
+def start_without_signing(net: TwinCluster, node: Node) -> None:
+    """As a node starts whose journal was set aside."""
+    config = CoreConfig(own_key=None, sign=None, consensus=PARAMETERS)
+    node.core = Core(config, node.store, node.table, journal_frames=[])
+    node.life += 1
+    node.tell(Started())
+    node.tick()
+    net._connect(node.number)
 
 
 def is_recorded(net: TwinCluster, number: int, height: int) -> bool:
