@@ -184,6 +184,13 @@ def test_the_validators_of_another_height_cannot_sign_for_this_one() -> None:
     assert (world.blames, world.seen) == (["certificate_signer_unknown"], [])
 
 
+def test_the_validators_of_that_height_sign_for_it_whoever_decides_now() -> None:
+    mine, other = make_fork(ours=1, theirs=1)
+    mine.change_validators(STRANGERS, from_height=5)
+    world = World(mine.store).meet(serve(other), height=4)
+    assert [fork.height for fork in world.seen] == [4]
+
+
 def test_a_branch_whose_later_blocks_others_sign_is_proven_where_it_parts() -> None:
     mine, other = make_fork(common=3, ours=3, theirs=3)
     ((block, _),) = collect_blocks(other.store, 6, 1)

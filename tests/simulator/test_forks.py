@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from contracts_native.credits import IssueCredits
@@ -13,11 +15,12 @@ from node import chain_store
 from node.core import Core
 from node.core_config import CoreConfig
 from node.fork_proof import read_proof, verify_proof
-from node.forks import compute_forgetting, list_fork_heights, list_forks
+from node.forks import compute_forgetting, compute_fork_changes, list_fork_heights, list_forks
 from node.inputs import Started
 from node.queries.forks import chain_forks
 from node.queries.view import JsonObject, View
 from node.rollback import roll_back
+from tests.simulator.broken import Broken
 from tests.simulator.checkers import check_certificates, check_no_honest_node_is_blamed
 from tests.simulator.cluster import PARAMETERS, Node
 from tests.simulator.stories import run_seed
@@ -118,6 +121,25 @@ def test_rolled_back_below_the_fork_a_node_follows_the_other_chain_and_the_alarm
     assert node.height > height
     assert list_ids(net, height) == {net[0].block_id(height)}
     assert list_fork_heights(node.store) == []
+
+
+def test_the_judge_sees_a_fork_that_is_not_told() -> None:
+    net = fork(0, after=TWO_ROUNDS, with_copies=False)
+    net[1].store.write(compute_forgetting(net[1].store))
+    with pytest.raises(Broken, match="a fork is told"):
+        check_fork_is_told(net)
+
+
+def test_the_judge_sees_a_fork_whose_guilty_are_not_all_named() -> None:
+    net = fork(0, after=TWO_ROUNDS, with_copies=False)
+    (kept,) = list_forks(net[1].store)
+    commit = kept.theirs.commit
+    others = tuple(one for one in commit.signatures if one.voter != net[2].key.public_key)
+    less = replace(kept, theirs=replace(kept.theirs, commit=replace(commit, signatures=others)))
+    net[1].store.write(compute_forgetting(net[1].store))
+    net[1].store.write(compute_fork_changes(net[1].store, less))
+    with pytest.raises(Broken, match="a fork names the guilty"):
+        check_fork_is_told(net)
 
 
 @pytest.mark.parametrize("kind", ["weather", "byzantine", "changing"])
