@@ -336,14 +336,14 @@ def test_a_search_ends_whatever_a_peer_answers() -> None:
 
 
 def test_what_was_not_asked_for_is_left_to_the_catching_up() -> None:
-    mine, other = make_fork(ours=2, theirs=2)
+    mine, other = make_fork(ours=3, theirs=3)
     world = World(mine.store)
-    (block,) = collect_blocks(other.store, 5, 1)
+    below, block, above = collect_blocks(other.store, 4, 3)
     assert world.watch.take(PEER, (block,), NOW_MS) is None  # nobody has asked
     world.meet(lambda _: None, height=5)
-    two = collect_blocks(other.store, 4, 2)
-    assert world.watch.take(PEER, two, NOW_MS) is None  # more than was asked for
-    assert world.watch.take(PEER, two[:1], NOW_MS) is None  # of another height
+    assert world.asked == [5]
+    assert world.watch.take(PEER, (block, above), NOW_MS) is None  # more than was asked for
+    assert world.watch.take(PEER, (below,), NOW_MS) is None  # of another height
     assert world.watch.take(PEER, ((b"\x92\xc1", b""),), NOW_MS) is None  # no block
     assert world.watch.take(OTHER_PEER, (block,), NOW_MS) is None  # of another peer
     assert world.watch.take(PEER, (block,), NOW_MS) is not None
