@@ -206,6 +206,23 @@ def test_a_branch_whose_later_blocks_others_sign_is_proven_where_it_parts() -> N
     assert world.blames == []
 
 
+def test_a_branch_of_others_that_has_lost_the_height_where_it_parts_proves_nothing_and_is_no_lie() -> None:
+    mine, other = make_fork(common=2, ours=8, theirs=8)
+    prune(other.store, 6)
+
+    def answer(request: BlockRequest) -> Items:
+        if not collect_blocks(other.store, request.from_height, 1):
+            return ()
+        whole = decode_block(collect_blocks(other.store, request.from_height, 1)[0][0])
+        header = replace(whole.header, validators_hash=sha256(b"those whom they have voted in"))
+        certificate = certify(header.height, compute_block_id(header), STRANGERS[:3])
+        return ((encode_block(replace(whole, header=header)), encode_message(certificate)),)
+
+    world = World(mine.store).meet(answer, height=10)
+    assert world.asked[0] == 10
+    assert (world.blames, world.seen) == ([], [])
+
+
 def test_a_liar_that_names_other_validators_is_found_out_where_its_chain_would_part() -> None:
     mine, other = make_fork(common=3, ours=3, theirs=3)
 
