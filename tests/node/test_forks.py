@@ -263,15 +263,19 @@ def test_a_proof_that_was_changed_is_refused(change: Callable[[dict[str, Any]], 
 # — at the command line —
 
 
+def make_home(path: Path, validator: int, *peers: str) -> Path:
+    """A home of a validator of this chain that has never run; any ports."""
+    genesis, key = path.with_suffix(".genesis.json"), path.with_suffix(".key.json")
+    genesis.write_text(json.dumps(to_json(DOCUMENT)))
+    save_key_unencrypted(key, KEYS[validator])
+    words = ("node", "init", "--home", path, "--genesis", genesis, "--key-file", key, "--p2p-port", 0, "--rpc-port", 0)
+    FakeNode().run_json(*words, *(word for peer in peers for word in ("--peer", peer)))
+    return path
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The home of a validator of this chain, whose store has the branch with the fork."""
-    genesis, key, path = tmp_path / "genesis.json", tmp_path / "key.json", tmp_path / "home"
-    genesis.write_text(json.dumps(to_json(DOCUMENT)))
-    save_key_unencrypted(key, KEYS[0])
-    words = ("node", "init", "--home", path, "--genesis", genesis, "--key-file", key, "--p2p-port", 0, "--rpc-port", 0)
-    FakeNode().run_json(*words)
-    return path
+    return make_home(tmp_path / "home", 0)
 
 
 def fill(home: Path, branch: Branch) -> None:
