@@ -102,11 +102,16 @@ class Sync:
         return self._served.take(peer.hex(), now_ms)
 
     def take_blocks(self, peer: PublicKey, items: tuple[tuple[bytes, bytes], ...]) -> None:
-        """Queue what a peer sent, asked for or not; what does not fit is left for the next request."""
+        """Queue what a peer sent, asked for or not; what does not fit is left for the next request.
+
+        Those of another chain are not looked at: each would cost the check of a certificate, and be of no use.
+        """
         if self.is_asked(peer):
             if not items:
                 self.forget_peer(peer)  # it has nothing of what it claimed
             self._asked = None
+        if peer in self._apart:
+            return
         room = QUEUED_BLOCKS_MAX - len(self.queue)
         self.queue.extend(QueuedBlock(peer, block, certificate) for block, certificate in items[:room])
 

@@ -383,9 +383,21 @@ def test_who_follows_another_chain_is_not_asked_for_blocks_until_it_follows_ours
     world.meet(serve(other), height=12)
     world.sync.note_height(PEER, 13)
     assert world.sync.find_next_ask(4, world.now_ms) is None
+    world.sync.take_blocks(PEER, collect_blocks(other.store, 5, 2))
+    assert not world.sync.queue
     world.answers[PEER] = serve(mine.copy())
     world.tick(CHECK_EVERY_MS)
     world.sync.note_height(PEER, 13)
+    assert world.sync.find_next_ask(4, world.now_ms) is not None
+    world.sync.take_blocks(PEER, collect_blocks(other.store, 5, 2))
+    assert len(world.sync.queue) == 2
+
+
+def test_who_is_gone_begins_anew() -> None:
+    mine, other = make_fork(ours=1, theirs=9)
+    world = World(mine.store).meet(serve(other), height=12)
+    world.sync.note_gone(PEER)
+    world.sync.note_height(PEER, 12)
     assert world.sync.find_next_ask(4, world.now_ms) is not None
 
 
