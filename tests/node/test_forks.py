@@ -305,6 +305,20 @@ def test_an_outsider_checks_the_report_with_the_genesis_file(home: Path, tmp_pat
     assert (refused.exit_code, "certificate_signature_invalid" in refused.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(("round_", "word"), [(0, "guilty: v1"), (1, "suspect: v1")])
+def test_for_a_person_the_report_is_a_few_lines(home: Path, round_: int, word: str) -> None:
+    mine = make_forked(round_)
+    node = FakeNode()
+    node.answers["chain_forks"] = chain_forks(View(mine.store, load_table()))
+    said = node.run("chain", "forks").stdout
+    for part in ("height 4 was decided twice: the chains part here", mine.block_id(4).hex(), PEER.hex(), word):
+        assert part in said
+    assert max(map(len, said.splitlines())) < 160
+    fill(home, mine)
+    assert node.run("node", "clear-forks", "--home", home).stdout == said
+    assert node.run("node", "clear-forks", "--home", home).stdout == "No fork was seen.\n"
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", '{"forks": []}', '{"forks": [1]}', '{"forks": [{"proof": {}}]}', "no"])
 def test_a_file_that_is_no_report_is_wrong_usage(home: Path, tmp_path: Path, text: str) -> None:
     file = tmp_path / "forks.json"

@@ -13,8 +13,10 @@ import click
 from ledger.errors import Malformed
 from ledger.fields import Json
 from node.certificates.format import read_text
-from node.cli.options import FILE, Common, with_common
+from node.cli.fork_text import format_forks
+from node.cli.options import FILE, Common, Connected, with_common, with_node
 from node.cli.output import show
+from node.client import Answer
 from node.fork_proof import read_proof, verify_proof
 from node.launch import read_genesis_file
 from node.queries.forks import show_culprits
@@ -33,6 +35,14 @@ def command() -> None:
     """
 
 
+@command.command()
+@with_node
+def forks(connected: Connected) -> None:
+    """Forks that the node has seen: two final blocks of one height, and who signed both. The proof is in --json."""
+    answer: Answer = connected.run(lambda client: client.chain_forks())
+    show(connected, answer, format_forks(answer["forks"]))
+
+
 @command.command("verify-forks")
 @click.argument("file", type=FILE)
 @click.option("--genesis", type=FILE, required=True, help="The genesis file of the chain: all that is trusted.")
@@ -46,7 +56,7 @@ def verify_forks(common: Common, *, file: Path, genesis: Path) -> None:
     document = read_genesis_file(genesis)
     with file.open("rb") as stream:
         data = read_text(stream.read(FORKS_BYTES_MAX + 1))
-    verified: list[Json] = []
+    verified: list[dict[str, Json]] = []
     for one in _list_proofs(data):
         proof = read_proof(one)
         culprits = verify_proof(proof, document)
@@ -55,7 +65,8 @@ def verify_forks(common: Common, *, file: Path, genesis: Path) -> None:
             "their_block_id": proof.theirs.compute_block_id().hex(),
         }
         verified.append({"height": proof.ours.header.height, **ids, **show_culprits(culprits)})
-    show(common, {"verified": True, "chain_id": document.chain_id, "forks": verified})
+    answer: dict[str, Json] = {"verified": True, "chain_id": document.chain_id, "forks": [*verified]}
+    show(common, answer, f"true, on the chain {document.chain_id}\n\n{format_forks(verified)}")
 
 
 def _list_proofs(data: Json) -> list[Json]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import click
 from rich.console import Console
@@ -25,6 +25,7 @@ from ledger.fields import Json
 from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
 from ledger.storage import Store
 from node import chain_store
+from node.cli.fork_text import format_forks
 from node.cli.options import (
     FILE,
     UNLOCK_VARIABLE,
@@ -321,7 +322,7 @@ def clear_forks(common: Common, *, home: Path) -> None:
     with _open_store(read_config(home)) as store:
         report = chain_forks(View(store, load_table()))
         store.write(compute_forgetting(store), sync=True)
-    show(common, report)
+    show(common, report, format_forks(cast("list[dict[str, Json]]", report["forks"])))
 
 
 def _open_store(config: NodeConfig) -> AbstractContextManager[LevelDbStore]:
