@@ -12,10 +12,14 @@ from typing import Any, Final, cast
 
 import pytest
 
+from consensus.codec import encode_message
+from consensus.messages import VALID_ROUND_NONE, Proposal, SignedProposal, Status, Step, compute_signed_bytes
 from consensus.parameters import ConsensusParameters
 from contracts_native.table import load_table
+from ledger.block import decode_block
 from ledger.errors import CorruptStore, Rejected
 from ledger.fields import Json, to_json
+from ledger.primitives import Height
 from ledger.storage import MemoryStore
 from node import chain_store
 from node.core import Core
@@ -34,7 +38,7 @@ from node.rollback import roll_back
 from node.rpc import find_unreadiness
 from node.rpc_methods import METHODS
 from node.sync import collect_blocks
-from p2p.messages import BlockRequest, Blocks
+from p2p.messages import BlockRequest, Blocks, ConsensusMessage, ProposalMessage
 from tests.node.fake_node import FakeNode
 from tests.node.fake_service import FakeService
 from tests.node.fork_chain import CONTEXT, DOCUMENT, GENESIS_MS, KEYS, VALIDATORS, Branch, make_fork
@@ -142,6 +146,35 @@ def test_a_liar_loses_score_and_raises_no_alarm() -> None:
     (blame,) = [one for one in bench.answer(other, 4) if isinstance(one, Blame)]
     assert (blame.peer, blame.reason) == (PEER, "certificate_signature_invalid")
     assert list_fork_heights(mine.store) == []
+
+
+def test_a_proposal_on_another_block_makes_the_node_ask_for_that_block_at_once() -> None:
+    mine, other = make_fork(ours=1, theirs=2)
+    bench = Bench(mine)
+    bench.tell(PeerUp(PEER, 0))
+    assert bench.list_asked(bench.tell(propose(mine.copy().grow(), 5))) == []
+    assert bench.list_asked(bench.tell(propose(other, 5))) == [(4, 1)]
+    bench.answer(other, 4)
+    assert list_fork_heights(mine.store) == [4]
+
+
+def propose(branch: Branch, height: int) -> MessageReceived:
+    """The block of a height, as its proposer sent it."""
+    ((body, _),) = collect_blocks(branch.store, height, 1)
+    said = Proposal(Height(height), 0, branch.block_id(height), VALID_ROUND_NONE, decode_block(body).header.time_ms)
+    signature = KEYS[0].sign(compute_signed_bytes(CONTEXT, said))
+    signed = SignedProposal(said, KEYS[0].public_key, signature)
+    return MessageReceived(PEER, ProposalMessage(encode_message(signed), body))
+
+
+def test_the_height_that_a_peer_is_at_now_is_compared_not_the_one_it_connected_with() -> None:
+    trunk = Branch().grow(5)
+    bench = Bench(trunk)
+    bench.tell(PeerUp(PEER, 0))
+    assert bench.list_asked(bench.tell(Tick())) == []
+    status = Status(Height(5), 0, Step.PROPOSE, False, (), ())
+    bench.tell(MessageReceived(PEER, ConsensusMessage(encode_message(status))))
+    assert bench.list_asked(bench.tell(Tick())) == [(4, 1)]
 
 
 # — what the operator sees —
