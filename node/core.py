@@ -185,8 +185,8 @@ class Core:
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
             case PeerDown(peer):
+                self._out.extend(self._forks.note_gone(peer))
                 self._sync.note_gone(peer)
-                self._forks.forget_peer(peer)
             case MessageReceived(peer, message):
                 self._on_message(peer, message)
             case Submitted(token, raws):

@@ -80,10 +80,10 @@ class ForkWatch:
         if peer in self._peers:
             self._peers[peer].height = height
 
-    def forget_peer(self, peer: PublicKey) -> None:
-        """The peer is gone."""
+    def note_gone(self, peer: PublicKey) -> list[Effect]:
+        """The peer is gone; what it has shown stays."""
         self._peers.pop(peer, None)
-        self._searches.pop(peer, None)
+        return self._conclude(peer) if peer in self._searches else []
 
     def urge(self, peer: PublicKey, height: int, now_ms: int) -> list[Effect]:
         """A peer has something that stands on another block than ours at ``height``: that height is asked for next."""
@@ -174,11 +174,9 @@ class ForkWatch:
 
     def _find_ours(self, height: int) -> FinalHeader | None:
         certificate = chain_store.find_certificate(self._reader, height)
-        return (
-            None
-            if certificate is None
-            else make_final_header(chain_store.get_header(self._reader, height), certificate)
-        )
+        if certificate is None:
+            return None
+        return make_final_header(chain_store.get_header(self._reader, height), certificate)
 
     def _go_on(self, peer: PublicKey, search: _Search, now_ms: int) -> list[Effect]:
         is_found = search.differs is None or search.differs - search.alike <= 1

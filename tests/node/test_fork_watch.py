@@ -254,6 +254,15 @@ def test_a_peer_that_falls_silent_in_the_middle_does_not_take_the_proof_away() -
     assert [(fork.height, fork.is_first) for fork in world.seen] == [(9, False)]
 
 
+def test_a_peer_that_leaves_in_the_middle_does_not_take_the_proof_away() -> None:
+    mine, other = make_fork(common=1, ours=8, theirs=8)
+    world = World(mine.store)
+    world.meet(lambda request: serve(other)(request) if request.from_height == 9 else None, height=9)
+    world.perform(world.watch.note_gone(PEER))
+    assert [(fork.height, fork.is_first) for fork in world.seen] == [(9, False)]
+    assert world.watch.note_gone(PEER) == []
+
+
 def prune(store: MemoryStore, line: int) -> None:
     for batch in iterate_prune(store, line=line):
         store.write(batch)
@@ -313,7 +322,7 @@ def test_a_peer_that_reconnects_again_and_again_is_not_checked_each_time() -> No
     world = World(trunk.store)
     for _ in range(20):
         world.meet(serve(trunk.copy()), height=5)
-        world.watch.forget_peer(PEER)
+        world.perform(world.watch.note_gone(PEER))
     assert world.asked == [5]
     world.meet(serve(trunk.copy()), height=5).tick(CHECK_AGAIN_MS)
     assert world.asked == [5, 5]
