@@ -25,7 +25,6 @@ from p2p.messages import BlockRequest
 CHECK_EVERY_MS: Final = 300_000  # each peer
 CHECK_AGAIN_MS: Final = 30_000  # the soonest, whatever a peer does: reconnect, restart, or propose on another block
 ANSWER_TIMEOUT_MS: Final = 10_000
-REQUESTS_MAX: Final = 64  # in one search; halving needs one for each bit of a height
 PEERS_MAX: Final = 1_000  # whose last check is remembered when they are gone
 
 BlockItems = tuple[tuple[bytes, bytes], ...]
@@ -48,7 +47,6 @@ class _Search:
     alike: int
     is_blind: bool  # ``alike`` is only where we, or the peer, can see no further down
     deadline_ms: int
-    requests: int = 1
     differs: int | None = None
     fork: Fork | None = None  # the lowest that is proven
     fault: tuple[str, str] | None = None  # why the lowest that differs is not
@@ -179,12 +177,9 @@ class ForkWatch:
         return make_final_header(chain_store.get_header(self._reader, height), certificate)
 
     def _go_on(self, peer: PublicKey, search: _Search, now_ms: int) -> list[Effect]:
-        is_found = search.differs is None or search.differs - search.alike <= 1
-        if is_found or search.requests >= REQUESTS_MAX:
+        if search.differs is None or search.differs - search.alike <= 1:
             return self._conclude(peer)
-        assert search.differs is not None
-        search.asked = (search.alike + search.differs) // 2
-        search.requests += 1
+        search.asked = (search.alike + search.differs) // 2  # whatever is answered, what is left is halved
         search.deadline_ms = now_ms + ANSWER_TIMEOUT_MS
         return [Send(peer, BlockRequest(search.asked, 1))]
 
