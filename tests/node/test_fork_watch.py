@@ -206,9 +206,10 @@ def test_a_branch_whose_later_blocks_others_sign_is_proven_where_it_parts() -> N
     assert world.blames == []
 
 
-def test_a_branch_of_others_that_has_lost_the_height_where_it_parts_proves_nothing_and_is_no_lie() -> None:
+@pytest.mark.parametrize("who", ["we", "the peer"])
+def test_a_branch_of_others_whose_parting_cannot_be_seen_proves_nothing_and_is_no_lie(who: str) -> None:
     mine, other = make_fork(common=2, ours=8, theirs=8)
-    prune(other.store, 6)
+    prune(mine.store if who == "we" else other.store, 6)
 
     def answer(request: BlockRequest) -> Items:
         if not collect_blocks(other.store, request.from_height, 1):
