@@ -25,7 +25,8 @@ from ledger.parameters import Parameters
 from ledger.primitives import Height
 from ledger.transaction import Transaction, check_signatures, decode_transaction, make_body, sign_transaction
 from node import chain_store
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.effects import Feed, Halt, WriteBlock
 from node.index import compute_index_changes
 from node.inputs import BlockWritten, Input, MessageReceived, PeerUp, Started

@@ -16,6 +16,7 @@ from ledger.primitives import Hash, PublicKey, sha256
 from ledger.transaction import CHAIN_ID_BYTES_MAX, TRANSACTION_BYTES_MAX
 
 HEADER_TAG: Final = b"wattprint/header/1\0"
+HEADER_BYTES_MAX: Final = 1_024  # with room to spare; the chain id is all that varies
 BLOCK_BYTES_MAX: Final = 8 * 1024 * 1024  # beyond any value that governance may choose
 BLOCK_TRANSACTIONS_MAX: Final = 50_000
 PROTOCOL_VERSION: Final = 1  # that a chain begins with; governance activates later ones by height
@@ -75,8 +76,11 @@ def decode_block(raw: bytes) -> Block:
 
 
 def decode_stored_header(raw: bytes) -> Header:
-    """The header of a block that was checked when it was stored; its transactions are not read."""
-    return from_plain(Header, decode_first(raw))
+    """The header of a block, whose transactions are not read. Raises ``Malformed``.
+
+    Also for what a stranger sent: no more is looked at than a header can have, whatever it claims to be.
+    """
+    return from_plain(Header, decode_first(raw[:HEADER_BYTES_MAX]))
 
 
 def check_header(header: Header, parent: Header) -> None:

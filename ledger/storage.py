@@ -5,7 +5,7 @@ atomic batch per block (docs/architecture.md, "One transaction's way").
 
 | prefix | key                          | value                          | meaning                                  |
 |--------|------------------------------|--------------------------------|------------------------------------------|
-| `a`    | name                         | canonical value                | meta: genesis document, head height      |
+| `a`    | name                         | canonical value                | meta: genesis document, head, forks seen |
 | `b`    | height, 8 bytes              | block                          | header and transactions                  |
 | `c`    | height, 8 bytes              | commit certificate             | why the block of this height is final    |
 | `e`    | height, 8 bytes              | receipts                       | what each transaction of the block did   |

@@ -32,6 +32,7 @@ class Candidates:
     def advance(self, chain: Chain, validators: ValidatorSet) -> None:
         """The chain has a new head: begin anew."""
         self._chain = chain
+        self._parent_id = compute_block_id(chain.parent)
         self._proposers = {member.public_key for member in validators.members}
         self._bodies.clear()
         self._executed.clear()
@@ -45,6 +46,15 @@ class Candidates:
         self._bodies[block_id] = block
         while len(self._bodies) > BODIES_MAX:
             self._bodies.popitem(last=False)
+
+    def is_of_another_branch(self, block_id: Hash, body: bytes) -> bool:
+        """Whether a body stands on another block than our head; one that does not decode stands on nothing."""
+        block = self._bodies.get(block_id)
+        try:
+            header = decode_stored_header(body) if block is None else block.header
+        except Malformed:
+            return False
+        return header.parent_id != self._parent_id
 
     def build(self, time_ms: int, proposer: PublicKey) -> tuple[Executed, tuple[Dropped, ...]]:
         """Our own block of what is pending, and what turned out not to apply."""

@@ -15,7 +15,7 @@ from consensus.validators import Validator, ValidatorSet
 from ledger.block import Block, Header, compute_block_id, decode_block, decode_stored_header, encode_block
 from ledger.encoding import decode, encode
 from ledger.errors import CorruptStore, Malformed, RuleViolated
-from ledger.execution import Executed
+from ledger.execution import Chain, Executed
 from ledger.fields import from_plain, to_plain
 from ledger.genesis import GenesisDocument, compute_genesis_changes, make_genesis_header
 from ledger.primitives import Hash
@@ -261,6 +261,15 @@ def load_tree(reader: Reader) -> StateTree:
     stop = compute_prefix_end(STATE_TRIE)
     buckets = ((key[len(STATE_TRIE) :], value) for key, value in reader.scan(STATE_TRIE, stop))
     return StateTree.load(buckets, BucketReader(reader))
+
+
+def load_chain(reader: Reader, table: TransactionTable) -> Chain:
+    """What the next block builds on. Raises ``CorruptStore`` when the stored state is not the head's."""
+    header = get_header(reader, read_head_height(reader))
+    tree = load_tree(reader)
+    if tree.root != header.state_root:
+        raise CorruptStore(f"the stored state has not the root that header {header.height} names")
+    return Chain(reader, tree, header, table)
 
 
 def read_validators(reader: Reader) -> ValidatorSet:

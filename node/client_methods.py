@@ -42,6 +42,10 @@ class Methods(ABC, Generic[A]):
         """The parameters in force."""
         return self.call("chain_parameters", height=height)
 
+    def chain_forks(self) -> A:
+        """Forks that the node has seen, each with its proof."""
+        return self.call("chain_forks")
+
     def chain_audit(self) -> A:
         """The conservation sums of the ledger, each with its two sides."""
         return self.call("chain_audit")

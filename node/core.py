@@ -6,7 +6,6 @@ simulator can run many of these under one seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from consensus import effects as orders
@@ -15,10 +14,7 @@ from consensus.codec import encode_message
 from consensus.engine import Engine
 from consensus.journal import replay
 from consensus.messages import ChainContext, CommitCertificate
-from consensus.parameters import ConsensusParameters
-from consensus.signer import SignFunction
 from consensus.validators import ValidatorSet
-from consensus.watchfulness import Watchfulness
 from ledger.block import Header, decode_block
 from ledger.errors import CorruptStore, Malformed, NotAdmitted, Rejected
 from ledger.execution import Chain, Executed
@@ -26,10 +22,11 @@ from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Hash, Height, PublicKey
 from ledger.receipt import Event
 from ledger.storage import Reader
-from ledger.transaction import TransactionTable, check_signatures, decode_transaction
+from ledger.transaction import TransactionTable
 from ledger.validators import get_protocol_version
 from node import chain_store
 from node.candidates import Candidates, check_proposer
+from node.core_config import CoreConfig
 from node.door import Door
 from node.effects import (
     Admission,
@@ -49,6 +46,7 @@ from node.effects import (
     WriteBlock,
 )
 from node.evidence import EvidencePool
+from node.fork_watch import ForkWatch
 from node.gossip import DELAY_MS as GOSSIP_DELAY_MS
 from node.gossip import GossipBuffer, wrap_message
 from node.index import compute_index_changes
@@ -90,18 +88,6 @@ from p2p.messages import (
 LAG_BLOCKS_MAX: Final = 5  # a node further behind its peers takes no submissions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreConfig:
-    """What a core is born with. With ``own_key`` and ``sign`` it votes at the heights where its key is in the set."""
-
-    own_key: PublicKey | None
-    sign: SignFunction | None
-    consensus: ConsensusParameters
-    mempool_transactions_max: int = 10_000
-    mempool_bytes_max: int = 16 * 1024 * 1024
-    watch: Watchfulness | None = None  # for a key whose record is missing or old
-
-
 class Core:
     """One node. ``reader`` shows the store as the performed ``WriteBlock`` effects have left it."""
 
@@ -115,14 +101,11 @@ class Core:
         document = chain_store.read_genesis_document(reader)
         self._context = ChainContext(document.chain_id, compute_genesis_hash(document))
         self._validators = chain_store.read_validators(reader)
-        header = chain_store.get_header(reader, chain_store.read_head_height(reader))
-        journal = replay(journal_frames)
-        if journal is not None and journal.height > header.height + 1:
+        self._chain = chain_store.load_chain(reader, table)
+        height, journal = self._chain.parent.height, replay(journal_frames)
+        if journal is not None and journal.height > height + 1:
             # Signing below what the journal knows could contradict a vote that is out in the world.
-            raise CorruptStore(f"the journal is at height {journal.height}, the store only at {header.height}")
-        self._chain = Chain(reader, chain_store.load_tree(reader), header, table)
-        if self._chain.tree.root != header.state_root:
-            raise CorruptStore(f"the stored state has not the root that header {header.height} names")
+            raise CorruptStore(f"the journal is at height {journal.height}, the store only at {height}")
         key, sign, self.watch = config.own_key, config.sign, config.watch
         self._engine = Engine(
             self._context, config.consensus, own_key=key, sign=sign, journal=journal, watch=self.watch
@@ -134,6 +117,7 @@ class Core:
         self._writing: tuple[Executed, CommitCertificate] | None = None
         self._gossip = GossipBuffer()
         self._evidence = EvidencePool()
+        self._forks = ForkWatch(reader, self._context, self._evidence, self._sync)
         self.intake = Intake(self._door, self.mempool)
         self._is_engine_behind = False
         self._is_work_announced = False
@@ -186,9 +170,7 @@ class Core:
 
     def simulate(self, raw: bytes, now_ms: int) -> tuple[Event, ...]:
         """Run a transaction on what is committed and pending, and keep nothing. Raises ``Rejected``."""
-        tx = decode_transaction(raw, self._table)
-        check_signatures(tx)
-        return self._door.check(tx, now_ms, keep=False)
+        return self._door.simulate(raw, now_ms)
 
     def handle(self, input_: Input, now_ms: int) -> list[Effect]:
         """Take in one fact. Returns the orders it gives rise to, to be performed in their order."""
@@ -203,7 +185,8 @@ class Core:
             case PeerUp(peer, height):
                 self._on_peer_up(peer, height)
             case PeerDown(peer):
-                self._sync.forget_peer(peer)
+                self._out.extend(self._forks.note_gone(peer))
+                self._sync.note_gone(peer)
             case MessageReceived(peer, message):
                 self._on_message(peer, message)
             case Submitted(token, raws):
@@ -267,6 +250,7 @@ class Core:
 
     def _on_peer_up(self, peer: PublicKey, height: int) -> None:
         self._sync.note_height(peer, height)
+        self._forks.note_peer(peer, height)
         if self.watch is not None:
             self.watch.note_chain(height)
         if self._awaits_peer:
@@ -289,8 +273,11 @@ class Core:
             case BlockRequest(from_height, count):
                 self._emit(Send(peer, Blocks(collect_blocks(self._reader, from_height, count))))
             case Blocks(items):
-                self._sync.take_blocks(peer, items)
-                self._continue_sync()
+                answer = self._forks.take(peer, items, self._now_ms)
+                if answer is None:
+                    self._sync.take_blocks(peer, items)
+                    self._continue_sync()
+                self._out.extend(answer or ())
             case HeightStatus(height):
                 self._sync.note_height(peer, height)
                 self._ask_for_blocks()
@@ -305,6 +292,8 @@ class Core:
         except Malformed as error:
             self._emit(Blame(peer, error.reason, error.item))
         else:
+            if isinstance(fact, facts.StatusReceived):
+                self._forks.note_height(peer, fact.status.height - 1)
             self._tell_engine(fact, peer)
 
     def _on_proposal(self, peer: PublicKey, message: ProposalMessage) -> None:
@@ -313,6 +302,8 @@ class Core:
             check_proposer(proposal, message.block_body)
             if proposal.proposal.height == self.header.height + 1:
                 self._candidates.remember(proposal.proposal.block_id, message.block_body, proposal.proposal.time_ms)
+                if self._candidates.is_of_another_branch(proposal.proposal.block_id, message.block_body):
+                    self._out.extend(self._forks.urge(peer, self.header.height, self._now_ms))
         except Rejected as error:
             self._emit(Blame(peer, error.reason, error.item))
             return
@@ -322,6 +313,7 @@ class Core:
         for raw in self.mempool.take_due_for_gossip(self._now_ms):
             self._collect_gossip(raw)
         self._ask_for_blocks()
+        self._out.extend(self._forks.tick(self._now_ms))
         self._submit_evidence()
         self._tell_engine(facts.GossipTick(self._now_ms))
 
@@ -388,6 +380,8 @@ class Core:
     def _check(self, order: orders.CheckBlock) -> None:
         if order.height != self.header.height + 1 or self._writing is not None:
             return
+        if self._candidates.is_of_another_branch(order.block_id, order.body):
+            return  # not ours to judge: a quorum may have decided it, and ours goes on (docs/decisions/0017-forks.md)
         self._tell_engine(facts.BlockChecked(order.block_id, self._is_valid(order.block_id, order.body)))
 
     def _is_valid(self, block_id: Hash, body: bytes) -> bool:
@@ -476,6 +470,11 @@ class Core:
             return False  # decided by ourselves in the meantime, or a gap that the next request fills
         certificate = check_certified(block, item.certificate, self._validators, self._context)
         block_id = certificate.block_id
+        if self._candidates.is_of_another_branch(block_id, item.block):
+            self._sync.set_apart(item.peer, is_apart=True)
+            self._sync.clear_queue()
+            self._out.extend(self._forks.urge(item.peer, self.header.height, self._now_ms))
+            return False
         self._sync.note_height(item.peer, block.header.height)
         try:
             executed = self._candidates.execute(block_id, item.block)

@@ -99,6 +99,12 @@ class Door:
         self.check(tx, now_ms, keep=True)
         self._mempool.add(tx, now_ms, is_from_door=True)
 
+    def simulate(self, raw: bytes, now_ms: int) -> tuple[Event, ...]:
+        """What a transaction would do; nothing of it stays. Raises ``Rejected``."""
+        tx = decode_transaction(raw, self._chain.table)
+        check_signatures(tx)
+        return self.check(tx, now_ms, keep=False)
+
     def check(self, tx: Transaction, now_ms: int, *, keep: bool) -> tuple[Event, ...]:
         """The events that the transaction would cause. Raises ``Rejected``; with ``keep`` its changes stay."""
         check_not_used(self._chain.reader, tx.tx_id, set())

@@ -13,6 +13,8 @@ from consensus.messages import CommitCertificate, Evidence, Step
 from ledger.errors import Rejected
 from ledger.execution import Executed
 from ledger.primitives import Hash, PublicKey
+from ledger.storage import Changes
+from node.forks import Fork
 from node.inputs import Input
 from p2p.messages import PeerMessage
 
@@ -120,6 +122,14 @@ class EvidenceNoted:
 
 
 @dataclass(frozen=True, slots=True)
+class ForkSeen:
+    """Two blocks of one height are final: write the record durably, and let the operator hear of it."""
+
+    fork: Fork
+    changes: Changes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """The node cannot go on: stop with this word."""
 
@@ -140,5 +150,6 @@ Effect: TypeAlias = (
     | Committed
     | Dropped
     | EvidenceNoted
+    | ForkSeen
     | Halt
 )

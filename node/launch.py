@@ -34,9 +34,11 @@ from ledger.transaction import TransactionTable
 from node import chain_store, logs
 from node.chain_store import compute_genesis_batch
 from node.config import NodeConfig, read_config
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.documents.places import open_store_at
 from node.errors import LocalError, get_disk_reason
+from node.forks import FORK_SEEN, list_fork_heights
 from node.housekeeping import Upkeep
 from node.joining import Joiner
 from node.journal import Journal
@@ -308,6 +310,9 @@ async def serve(node: OpenNode, upkeep: Upkeep | None = None) -> None:
     try:
         await _bind(runtime.start(), f"{config.p2p_host}:{config.p2p_port}")
         await _bind(server.start(), f"{config.rpc_host}:{config.rpc_port}")
+        forks = list_fork_heights(node.store)
+        if forks:
+            _log.error("forks are on record", reason=FORK_SEEN, heights=forks, report="wattprint chain forks")
         _log.info(
             "node ready", moniker=config.moniker, rpc=server.port, p2p=runtime.p2p_port, height=node.core.header.height
         )

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from node.chain_store import read_head_height
+from node.forks import list_fork_heights
 from node.service import CommittedBlock, NodeService, NodeStatus
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,6 +91,7 @@ class _StatusCollector(Collector):
             "peers": ("Connected peers.", len(status.peers)),
             "mempool_transactions": ("Transactions pending.", status.mempool_transactions),
             "mempool_bytes": ("Bytes of the transactions pending.", status.mempool_bytes),
+            "forks": ("Heights of which two final blocks were seen.", len(list_fork_heights(self._service.reader))),
             "syncing": ("1 while the node catches up.", int(status.is_syncing)),
         }
         if CLOCK_SKEW in status.counters:

@@ -14,11 +14,12 @@ from typing import Final
 from ledger.block import compute_block_id
 from ledger.errors import CorruptStore, RuleViolated
 from ledger.genesis import GenesisDocument
-from ledger.storage import Reader, Store
+from ledger.storage import Reader, Store, compute_prefix_end
 from ledger.transaction import TransactionTable
 from node import chain_store
 from node.errors import LocalError, get_disk_reason
 from node.files import sync_directory, sync_files
+from node.forks import FORKS
 from node.leveldb_store import LevelDbStore
 from node.snapshot_files import SnapshotFile
 from node.snapshot_verifier import Verifier, iterate_writes
@@ -100,7 +101,7 @@ def roll_back(
     header = chain_store.get_header(target, first - 1)
     yield Verified(header.height, until, compute_block_id(header), header.state_root, 0)
     yield from replay_blocks(source, target, table, header, until=until, dropped=ALL_KEPT)
-    target.write({}, sync=True)
+    target.write(dict(source.scan(FORKS, compute_prefix_end(FORKS))), sync=True)  # the alarm stays on
 
 
 def replace_store(path: Path, fill: Callable[[Store], None], *, journal_path: Path | None = None) -> None:

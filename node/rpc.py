@@ -15,6 +15,7 @@ from aiohttp import web
 from prometheus_client import ProcessCollector
 
 from node.chain_store import read_validators
+from node.forks import FORK_SEEN, list_fork_heights
 from node.http_server import HttpServer
 from node.jsonrpc import OVERLOADED, TOO_LARGE, Fault, dump, encode_error, make_fault
 from node.logs import Log
@@ -242,7 +243,12 @@ class RpcServer:
 
 
 def find_unreadiness(service: NodeService) -> str:
-    """Why a node should not be sent users; empty if it should: it has caught up and sees a quorum of validators."""
+    """Why a node should not be sent users; empty if it should.
+
+    It has seen no fork that its operator has not dealt with, has caught up, and sees a quorum of validators.
+    """
+    if list_fork_heights(service.reader):
+        return FORK_SEEN
     status = service.get_status()
     if status.is_syncing:
         return "node_is_syncing"

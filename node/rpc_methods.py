@@ -17,6 +17,7 @@ from ledger.receipt import Event, Tagged
 from ledger.receipt import to_json as event_to_json
 from ledger.transaction import TRANSACTION_BYTES_MAX, SignedTransaction, Transaction, transaction_to_json
 from node.chain_store import get_header, read_head_height, read_validators
+from node.forks import list_fork_heights
 from node.jsonrpc import METHOD_NOT_FOUND, TIMED_OUT, Error, Fault, make_fault
 from node.methods import Handler, Method, explain, make_method
 from node.openrpc import OpenRpc, make_document
@@ -58,6 +59,7 @@ class ChainStatus(TypedDict):
     block_time_ms: TimeMs
     state_root: HashText
     syncing: bool
+    forks: list[int]
     moniker: str
     public_key: KeyText
     is_validator: bool
@@ -148,6 +150,7 @@ def chain_status(service: NodeService) -> ChainStatus:
         "block_time_ms": header.time_ms,
         "state_root": header.state_root.hex(),
         "syncing": status.is_syncing,
+        "forks": list(list_fork_heights(service.reader)),
         "moniker": status.moniker,
         "public_key": status.public_key.hex(),
         "is_validator": status.is_validator,

@@ -33,6 +33,7 @@ from node.effects import (
     Effect,
     EvidenceNoted,
     Feed,
+    ForkSeen,
     Halt,
     Persist,
     Send,
@@ -42,6 +43,7 @@ from node.effects import (
     WriteBlock,
 )
 from node.errors import LocalError
+from node.forks import FORK_SEEN, describe_fork
 from node.housekeeping import Housekeeper, Upkeep
 from node.inputs import (
     BlockWritten,
@@ -276,6 +278,9 @@ class Runtime:
             case EvidenceNoted(evidence):
                 self._counters["evidence"] += 1
                 _log.warning("evidence of equivocation", evidence=repr(evidence))
+            case ForkSeen(fork, changes):
+                self._parts.store.write(changes, sync=True)
+                _log.error("two blocks of one height are final", reason=FORK_SEEN, **describe_fork(fork))
             case Halt(reason, item):
                 raise LocalError(reason, item)
             case _:

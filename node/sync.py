@@ -55,16 +55,35 @@ class Sync:
         self._asked: Ask | None = None
         self._served = TokenBuckets(per_second=SERVED_PER_SECOND, burst=2 * SERVED_PER_SECOND, keys_max=PEERS_MAX)
         self._deadline_ms = 0
+        self._apart: set[PublicKey] = set()  # connected peers that follow another chain than ours
         self.queue: deque[QueuedBlock] = deque()
 
     def note_height(self, peer: PublicKey, height: int) -> None:
         """A peer says that it has decided ``height``. Believed only as a reason to ask."""
-        self._heights[peer] = max(height, self._heights.get(peer, 0))
+        if peer not in self._apart:
+            self._heights[peer] = max(height, self._heights.get(peer, 0))
+
+    def set_apart(self, peer: PublicKey, *, is_apart: bool) -> None:
+        """A connected peer was seen to follow another chain, or ours (again): what it has is of no use, or is."""
+        if is_apart:
+            self._apart.add(peer)
+            self.forget_peer(peer)
+        else:
+            self._apart.discard(peer)
+
+    def note_gone(self, peer: PublicKey) -> None:
+        """The peer is gone, with all that is known of it."""
+        self._apart.discard(peer)
+        self.forget_peer(peer)
+
+    def is_asked(self, peer: PublicKey) -> bool:
+        """Whether blocks are to come from this peer."""
+        return self._asked is not None and self._asked.peer == peer
 
     def forget_peer(self, peer: PublicKey) -> None:
-        """The peer is gone, or has answered badly: its claim counts no more."""
+        """The peer has answered badly, or is gone: its claim counts no more."""
         self._heights.pop(peer, None)
-        if self._asked is not None and self._asked.peer == peer:
+        if self.is_asked(peer):
             self._asked = None
 
     def get_lag_blocks(self, validators: ValidatorSet, height: int) -> int:
@@ -83,11 +102,16 @@ class Sync:
         return self._served.take(peer.hex(), now_ms)
 
     def take_blocks(self, peer: PublicKey, items: tuple[tuple[bytes, bytes], ...]) -> None:
-        """Queue what a peer sent, asked for or not; what does not fit is left for the next request."""
-        if self._asked is not None and self._asked.peer == peer:
+        """Queue what a peer sent, asked for or not; what does not fit is left for the next request.
+
+        Those of another chain are not looked at: each would cost the check of a certificate, and be of no use.
+        """
+        if self.is_asked(peer):
             if not items:
                 self.forget_peer(peer)  # it has nothing of what it claimed
             self._asked = None
+        if peer in self._apart:
+            return
         room = QUEUED_BLOCKS_MAX - len(self.queue)
         self.queue.extend(QueuedBlock(peer, block, certificate) for block, certificate in items[:room])
 
@@ -113,9 +137,14 @@ class Sync:
 
 
 def collect_blocks(reader: Reader, from_height: int, count: int) -> tuple[tuple[bytes, bytes], ...]:
-    """Up to ``count`` stored blocks from a height on, each with its certificate; fewer when the answer grows large."""
+    """Up to ``count`` stored blocks from a height on, each with its certificate; fewer when the answer grows large.
+
+    None of a height that was pruned: where the validators changed its certificate stays, but of its block a header.
+    """
     items: list[tuple[bytes, bytes]] = []
     size = 0
+    if from_height < chain_store.read_oldest_height(reader):
+        return ()
     for height in range(max(from_height, 1), from_height + count):
         block = chain_store.find_block_bytes(reader, height)
         certificate = chain_store.find_certificate_bytes(reader, height)

@@ -107,13 +107,13 @@ def _make_draft(
         state=_NO_PROOF,
         header=header,
         commit=_make_commit(view, header.height),
-        validator_changes=_list_validator_changes(view, header.height),
+        validator_changes=list_validator_changes(view, header.height),
     )
 
 
-def _list_validator_changes(view: View, head: int) -> tuple[ValidatorChange, ...]:
-    """The chain of trust from the genesis set to the one that decided the head."""
-    heights = [height for height in chain_store.list_handovers(view.reader) if height < head]
+def list_validator_changes(view: View, height: int) -> tuple[ValidatorChange, ...]:
+    """The chain of trust from the genesis set to the one that decided a height. Raises ``Rejected``."""
+    heights = [before for before in chain_store.list_handovers(view.reader) if before < height]
     if len(heights) > VALIDATOR_CHANGES_MAX:
         raise RuleViolated("too_much_to_certify", f"more than {VALIDATOR_CHANGES_MAX} changes of validators")
     return tuple(_make_validator_change(view, height) for height in heights)

@@ -33,6 +33,7 @@ from node.certificates.format import (
     HoldingPart,
     LotPart,
     ReportPart,
+    ValidatorChange,
     compute_id,
     read_certificate,
 )
@@ -83,8 +84,8 @@ def verify_certificate(data: Json, genesis: GenesisDocument) -> Verified:
     context = ChainContext(genesis.chain_id, compute_genesis_hash(genesis))
     if (certificate.chain.chain_id, certificate.chain.genesis_hash) != (context.chain_id, context.genesis_hash):
         raise Rejected("certificate_of_another_chain", certificate.chain.chain_id)
-    validators = _verify_validators(certificate, genesis, context)
-    _verify_final(certificate.header, certificate.commit, validators, context)
+    validators = follow_validators(certificate.validator_changes, genesis, context, height=certificate.header.height)
+    verify_final(certificate.header, certificate.commit, validators, context)
     state = certificate.state
     tree = PrunedTree(certificate.header.state_root, nodes=state.nodes, buckets=state.buckets)
     for key, value in list_entries(certificate):
@@ -103,23 +104,25 @@ def verify_certificate(data: Json, genesis: GenesisDocument) -> Verified:
     return Verified(certificate, lots, refs, sum(ref.wh for ref in refs), len(validators))
 
 
-def _verify_validators(certificate: Certificate, genesis: GenesisDocument, context: ChainContext) -> ValidatorSet:
-    """The set that decides the certificate's header: from the genesis set over every change to it."""
+def follow_validators(
+    changes: Iterable[ValidatorChange], genesis: GenesisDocument, context: ChainContext, *, height: int
+) -> ValidatorSet:
+    """The set that decides a height: from the genesis set over every change to it. Raises ``Rejected``."""
     validators = _make_set(genesis.validators)
-    height = 0
-    for change in certificate.validator_changes:
+    before = 0
+    for change in changes:
         header = change.header
-        if header.height <= height:
+        if header.height <= before:
             raise Rejected("validator_changes_not_in_order", f"height {header.height}")
-        _verify_final(header, change.commit, validators, context)
+        verify_final(header, change.commit, validators, context)
         if header.next_validators_hash == header.validators_hash:
             raise Rejected(_TOO_MUCH, f"no validator changes at height {header.height}")
         validators = _make_set(change.next_validators)
         if validators.compute_hash() != header.next_validators_hash:
             raise Rejected("validators_not_announced", f"height {header.height}")
-        height = header.height
-    if certificate.header.height <= height:
-        raise Rejected("validator_changes_not_in_order", f"height {certificate.header.height}")
+        before = header.height
+    if height <= before:
+        raise Rejected("validator_changes_not_in_order", f"height {height}")
     return validators
 
 
@@ -130,7 +133,7 @@ def _make_set(members: Iterable[GenesisValidator]) -> ValidatorSet:
     return ValidatorSet(validators)
 
 
-def _verify_final(header: Header, commit: CommitPart, validators: ValidatorSet, context: ChainContext) -> None:
+def verify_final(header: Header, commit: CommitPart, validators: ValidatorSet, context: ChainContext) -> None:
     """A quorum of these very validators precommitted this header on this chain. Raises as ``light_client`` does."""
     if header.chain_id != context.chain_id:
         raise Rejected("certificate_of_another_chain", header.chain_id)

@@ -56,7 +56,6 @@ Completion in bash (or zsh, fish):  eval "$(_WATTPRINT_COMPLETE=bash_source watt
 # What a group is about that nobody wrote by hand.
 _GROUPS: Final = {
     "bill": "Bills: invoices for metered energy, their payments, disputes and credit notes.",
-    "chain": "The chain itself: blocks, validators, parameters, and the audit of its sums.",
     "credit": "Credits: the utility token that pays for energy; money in, transfers, money out.",
     "escrow": "Deposits: security that a utility holds and the ledger gives back when nothing is due.",
     "governance": "Govern the network: proposals, votes, and what was proven of validators.",

@@ -116,7 +116,8 @@ async function tick() {
     return;
   }
   const isBack = before === null || byId("connection").dataset.state === "gone" || before.chain_id !== status.chain_id;
-  tell("live", status.syncing ? "catching up" : "live");
+  if (status.forks?.length) tell("forked", `fork seen at height ${status.forks[0]}: these books may not stand`);
+  else tell("live", status.syncing ? "catching up" : "live");
   byId("chain").textContent = `Chain ${status.chain_id} · node ${status.moniker} · version ${status.version}`;
   if (isBack || isMissing || (shown?.isLive && status.block_id !== before.block_id)) await render({ moveFocus: false });
 }

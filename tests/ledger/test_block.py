@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from ledger.block import (
     BLOCK_BYTES_MAX,
+    HEADER_BYTES_MAX,
     PROTOCOL_VERSION,
     Block,
     Header,
@@ -17,11 +19,12 @@ from ledger.block import (
     compute_block_id,
     compute_transactions_root,
     decode_block,
+    decode_stored_header,
     encode_block,
 )
 from ledger.encoding import Plain, encode
 from ledger.errors import Malformed, Rejected
-from ledger.fields import to_plain
+from ledger.fields import INTEGER_MAX, to_plain
 from ledger.primitives import Hash, PublicKey
 from ledger.transaction import TRANSACTION_BYTES_MAX
 from tests.ledger.toy import change_header
@@ -107,6 +110,28 @@ def test_an_oversize_block_is_refused_unread() -> None:
 def test_garbage_is_no_block(garbage: bytes) -> None:
     with pytest.raises(Malformed):
         decode_block(garbage)
+
+
+def test_a_header_is_read_without_the_transactions_behind_it() -> None:
+    block = Block(PARENT, (b"x" * 5_000,))
+    assert decode_stored_header(encode_block(block)) == PARENT
+    largest = replace(
+        PARENT, version=2**31, chain_id="c" * 64, height=INTEGER_MAX, time_ms=INTEGER_MAX, transactions_count=50_000
+    )
+    assert len(encode(to_plain(largest))) < HEADER_BYTES_MAX
+    assert decode_stored_header(encode_block(Block(largest, ()))) == largest
+
+
+def test_a_header_of_a_stranger_costs_no_more_than_a_header() -> None:
+    count = 2**20
+    hostile = b"\x92\xdd" + count.to_bytes(4, "big") + b"\x91\xc0" * count + b"\x90"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="encoding_invalid"):
+            decode_stored_header(hostile)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024  # half of which is the reader's own buffer
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_header_that_follows_its_parent_passes() -> None:

@@ -32,7 +32,8 @@ from contracts_native.table import load_table
 from ledger.errors import CorruptStore
 from ledger.primitives import Height
 from ledger.storage import MemoryStore
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.effects import Effect, Feed, Halt, Persist, Send, SendAll
 from node.inputs import Input, MessageReceived, Started, TimeoutElapsed
 from node.journal import Journal, JournalCorrupt, parse_journal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -15,10 +16,15 @@ import pytest
 from contracts_native.sites import RegisterSite, Technology
 from contracts_native.slices import SliceStatus
 from contracts_native.table import load_table
+from ledger.block import compute_block_id
 from ledger.errors import NotAdmitted
 from ledger.fields import Json
 from ledger.primitives import Hash, PublicKey, format_address
+from ledger.storage import MemoryStore
+from node import chain_store
+from node.chain_store import get_header
 from node.client_forms import sign_payload
+from node.forks import Fork, compute_fork_changes, make_final_header
 from node.jsonrpc import dump
 from node.openrpc import make_document
 from node.peer_table import describe_peers
@@ -129,6 +135,23 @@ def ask_the_market(answers: Answers) -> None:
     asker.ask("trace_lot", lot=format_lot_id(market.lots[-1]))
 
 
+def ask_about_forks(answers: Answers) -> None:
+    """Two blocks of the full chain are decided twice: one in the same round, one in another."""
+    chain = make_full_chain().chain
+    service = FakeService()
+    service.store = MemoryStore(chain.store.scan(b"", b"\xff"))
+    for height, round_ in ((1, 0), (chain.height, 1)):
+        header = get_header(service.store, height)
+        other = replace(header, time_ms=header.time_ms + 1)
+        decided = chain_store.find_certificate(service.store, height)
+        assert decided is not None
+        again = replace(decided, block_id=compute_block_id(other), round=round_)
+        seen = Fork(PublicKey(bytes(32)), 0, make_final_header(header, decided), make_final_header(other, again))
+        service.store.write(compute_fork_changes(service.store, seen))
+    for name in ("chain_forks", "chain_status"):
+        Asker(service, answers).ask(name)
+
+
 def ask_of_sources(asker: Asker) -> None:
     for meter in [one["meter"] for one in asker.answers["meter_list"][1]["meters"]]:
         asker.ask("reading_list", meter=meter, limit=1)
@@ -208,7 +231,7 @@ def description() -> Description:
 @pytest.fixture(scope="module")
 def answers() -> Answers:
     asked: Answers = defaultdict(list)
-    for ask in (ask_everything, ask_the_market, submit_everything):
+    for ask in (ask_everything, ask_the_market, ask_about_forks, submit_everything):
         ask(asked)
     return asked
 

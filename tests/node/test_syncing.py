@@ -12,7 +12,8 @@ from ledger.genesis import GenesisValidator
 from ledger.primitives import PublicKey
 from ledger.storage import MemoryStore
 from node.chain_store import compute_genesis_batch
-from node.core import LAG_BLOCKS_MAX, Core, CoreConfig
+from node.core import LAG_BLOCKS_MAX, Core
+from node.core_config import CoreConfig
 from node.effects import Admission, Answer
 from node.inputs import MessageReceived, PeerUp, Started, Submitted
 from node.jsonrpc import SYNCING

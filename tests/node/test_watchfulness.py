@@ -10,7 +10,8 @@ from consensus.messages import SignedProposal, Status, Step, VoteKind, VoteSumma
 from consensus.watchfulness import QUIET_HEIGHTS, Watchfulness
 from contracts_native.table import load_table
 from ledger.primitives import Height
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.inputs import Started
 from tests.simulator.checkers import check_agreement, check_nothing_signed_twice
 from tests.simulator.cluster import PARAMETERS, Cluster, make_key

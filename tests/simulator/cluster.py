@@ -21,7 +21,8 @@ from ledger.primitives import Hash, PublicKey
 from ledger.storage import MemoryStore
 from ledger.transaction import Payload, make_body, sign_transaction
 from node import chain_store
-from node.core import Core, CoreConfig
+from node.core import Core
+from node.core_config import CoreConfig
 from node.effects import (
     Admission,
     Answer,
@@ -30,6 +31,7 @@ from node.effects import (
     Effect,
     EvidenceNoted,
     Feed,
+    ForkSeen,
     Halt,
     Persist,
     Send,
@@ -38,6 +40,7 @@ from node.effects import (
     SetTimeout,
     WriteBlock,
 )
+from node.forks import Fork
 from node.inputs import (
     BlockWritten,
     GossipDue,
@@ -85,6 +88,7 @@ class Observed:
     locks: list[tuple[int, int, int]] = field(default_factory=list)  # (node, height, locked round) as written
     blames: list[tuple[int, int, str]] = field(default_factory=list)  # (who, whom, reason)
     evidence: list[tuple[int, Evidence]] = field(default_factory=list)
+    forks: list[tuple[int, Fork]] = field(default_factory=list)
     halts: list[tuple[int, str]] = field(default_factory=list)
     votes: VoteLog = field(default_factory=VoteLog)  # of honest nodes
 
@@ -224,6 +228,9 @@ class Node:
                 cluster.observed.blames.append((self.number, cluster.find_number(peer), f"{reason}: {item}"))
             case EvidenceNoted(evidence):
                 cluster.observed.evidence.append((self.number, evidence))
+            case ForkSeen(fork, changes):
+                self.store.write(changes)
+                cluster.observed.forks.append((self.number, fork))
             case Halt(reason, item):
                 cluster.observed.halts.append((self.number, f"{reason}: {item}"))
                 # A liar that fell over its own lie is started again by its operator.

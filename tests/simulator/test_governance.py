@@ -147,11 +147,11 @@ def test_without_more_than_two_thirds_nothing_changes() -> None:
 
 @pytest.mark.parametrize("first", range(0, 100, 20))
 def test_promises_hold_while_validators_come_and_go_in_any_weather(first: int) -> None:
-    sets = set()
+    changed = 0
     for seed in range(first, first + 20):
         net = run_seed(seed, kind="changing")
-        sets |= {record.members for _, record in VALIDATOR_HISTORY.scan(State(net[0].store))}
-    assert len(sets) > 5, "the weather never let a change through"
+        changed += len({record.members for _, record in VALIDATOR_HISTORY.scan(State(net[0].store))}) > 1
+    assert changed >= 10, "the weather hardly let a change through"
 
 
 def test_same_seed_is_the_same_run_of_changes() -> None:

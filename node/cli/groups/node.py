@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import click
 from rich.console import Console
@@ -25,6 +25,7 @@ from ledger.fields import Json
 from ledger.primitives import PUBLIC_KEY_BYTES, PublicKey
 from ledger.storage import Store
 from node import chain_store
+from node.cli.fork_text import format_forks
 from node.cli.options import (
     FILE,
     UNLOCK_VARIABLE,
@@ -39,11 +40,14 @@ from node.cli.output import show
 from node.cli.reads import ask
 from node.config import NodeConfig, PeerConfig, make_config, read_config, write_config
 from node.errors import LocalError
+from node.forks import compute_forgetting
 from node.housekeeping import Upkeep
 from node.keystore import SigningKey, load_signing_key, read_key_file, save_key, save_key_unencrypted
 from node.launch import JOURNAL_NAME, STORE_NAME, read_genesis_file, run_node
 from node.leveldb_store import LevelDbStore
 from node.pruning import compute_line, iterate_prune
+from node.queries.forks import chain_forks
+from node.queries.view import View
 from node.rollback import (
     check_no_chain,
     finish_replacement,
@@ -304,6 +308,22 @@ def prune(common: Common, *, home: Path, retain_blocks: int) -> None:
         store.compact()
         shown: dict[str, Json] = {"oldest_height": chain_store.read_oldest_height(store)}
         show(common, {**shown, "bytes_before": before, "bytes_after": store.size_bytes()})
+
+
+@command.command("clear-forks")
+@_home
+@with_common
+def clear_forks(common: Common, *, home: Path) -> None:
+    """Take the alarm of a fork off, once it is dealt with: prints the records and forgets them. The node must not run.
+
+    Keep the output: it proves the fork to anybody (`chain verify-forks`). A peer that still has another chain raises
+    the alarm again.
+    """
+    with _open_store(read_config(home)) as store:
+        report = chain_forks(View(store, load_table()))
+        store.write(compute_forgetting(store), sync=True)
+    shown = cast("dict[str, list[dict[str, Json]]]", report)
+    show(common, cast(Json, shown), format_forks(shown["forks"]))
 
 
 def _open_store(config: NodeConfig) -> AbstractContextManager[LevelDbStore]:
