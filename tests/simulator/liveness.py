@@ -62,11 +62,20 @@ def list_rounds(arena: Arena) -> list[int]:
     return [state.round for state in states if state.height == lowest and state.step is not Step.COMMIT]
 
 
+def list_begun(arena: Arena) -> dict[int, int]:
+    """The highest round of an honest node at each height: while one is a height behind, the others may have come far."""
+    begun: dict[int, int] = {}
+    for copy in arena.copies:
+        if copy.is_honest:
+            begun[copy.state.height] = max(begun.get(copy.state.height, 0), copy.state.round)
+    return begun
+
+
 def _run_healed(arena: Arena) -> None:
     arena.heal()
     healed_ms = arena.now_ms
-    height = min(copy.state.height for copy in arena.copies if copy.is_honest)
-    rounds_max = max([0, *list_rounds(arena)]) + ROUNDS_PER_VALIDATOR * arena.scenario.validators + 2
+    begun = list_begun(arena)
+    bound = ROUNDS_PER_VALIDATOR * arena.scenario.validators + 2
     is_fast = arena.scenario.delay_ms_max <= FAST_MS and not arena.has_slow_links
     is_spread_judged = False
     end_ms, next_look_ms = healed_ms + HEALING_MS_MAX, healed_ms
@@ -76,12 +85,10 @@ def _run_healed(arena: Arena) -> None:
         if arena.now_ms < next_look_ms:
             continue
         next_look_ms = arena.now_ms + LOOK_MS
-        now = min(copy.state.height for copy in arena.copies if copy.is_honest)
+        height = min(copy.state.height for copy in arena.copies if copy.is_honest)
         rounds = list_rounds(arena)
-        if now > height:
-            height, rounds_max = now, ROUNDS_PER_VALIDATOR * arena.scenario.validators + 2
-        if max([0, *rounds]) > rounds_max:
-            raise Broken(name_liveness(arena), f"round {max(rounds)} at height {now}, healed for long")
+        if max([0, *rounds]) > begun.get(height, 0) + bound:
+            raise Broken(name_liveness(arena), f"round {max(rounds)} at height {height}, healed for long")
         if is_fast and not is_spread_judged and arena.now_ms >= healed_ms + SPREAD_MS:
             is_spread_judged = True
             judge_spread(rounds)

@@ -34,6 +34,7 @@ KEPT: Final = (
     ("twins", 17),  # a twin passes on its other copy's vote; the judge of double signing took it for its own
     ("twins", 21),  # the same, of a proposal and the journal
     ("twins", 98876),  # the arena began one height twice: two decisions came in one millisecond
+    ("byzantine", 800603),  # the judge of progress took a height for a new one that had come to round 8 before healing
     ("crashes", 32146),  # a proposal whose state frame was lost came back from its body after another restart
 )
 
