@@ -63,7 +63,7 @@ def list_rounds(arena: Arena) -> list[int]:
 
 
 def list_begun(arena: Arena) -> dict[int, int]:
-    """The highest round of an honest node at each height: while one is a height behind, the others may have come far."""
+    """The highest round of an honest node at each height: one may be a height behind the others."""
     begun: dict[int, int] = {}
     for copy in arena.copies:
         if copy.is_honest:
