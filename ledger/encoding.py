@@ -19,6 +19,7 @@ DECODE_BYTES_MAX: Final = 16 * 1024 * 1024  # the largest block with room to spa
 DEPTH_MAX: Final = 12  # a block's evidence nests seven deep
 ITEMS_MAX: Final = 512 * 1024  # a transaction of readings may be numbers of one byte throughout
 _SKIMMED_BYTES_LEAST: Final = 256  # shorter ones cost little, whatever they claim to be
+_COUNTED_BYTES_LEAST: Final = 4_096  # likewise, however many items they are
 
 
 def encode(value: Plain) -> bytes:
@@ -30,14 +31,15 @@ def encode(value: Plain) -> bytes:
 def decode(data: bytes, *, bytes_max: int = DECODE_BYTES_MAX, items_max: int = ITEMS_MAX) -> Plain:
     """The plain value of canonical bytes; arrays come back as tuples.
 
-    ``items_max`` is how many items all its arrays may have together: two bytes of data can become a hundred of memory.
+    ``items_max`` is how many items all its arrays may have together, if it is longer than 4 KiB: two bytes of data can
+    become a hundred of memory.
     Raises ``Malformed``: ``encoding_too_large``, ``encoding_too_many_items``, ``encoding_too_deep``,
     ``encoding_invalid``, ``encoding_not_canonical``.
     """
     if len(data) > bytes_max:
         raise Malformed("encoding_too_large", f"{len(data)} bytes, at most {bytes_max}")
     try:
-        if len(data) > items_max:
+        if len(data) > max(items_max, _COUNTED_BYTES_LEAST):
             _count_items(data, items_max)
         elif len(data) >= _SKIMMED_BYTES_LEAST:
             _skim(data)
