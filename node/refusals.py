@@ -33,7 +33,7 @@ def is_final(error: Rejected, tx_id: Hash | None) -> bool:
 
 
 class Refusals:
-    """The last refusals by the hash of the bytes; the oldest is forgotten first."""
+    """The last refusals by the hash of the bytes; the oldest is forgotten first, and once it holds no more."""
 
     def __init__(self) -> None:
         self._by_hash: OrderedDict[bytes, Refusal] = OrderedDict()
@@ -54,5 +54,9 @@ class Refusals:
         """Remember a refusal after block ``height``."""
         until_height = None if is_final(error, tx_id) else height + REFUSED_BLOCKS
         self._by_hash[sha256(raw)] = Refusal(error.restate(), tx_id, until_height)
-        if len(self._by_hash) > REFUSALS_MAX:
+        while len(self._by_hash) > REFUSALS_MAX or self._is_oldest_past(height):
             self._by_hash.popitem(last=False)
+
+    def _is_oldest_past(self, height: int) -> bool:
+        until_height = next(iter(self._by_hash.values())).until_height
+        return until_height is not None and until_height <= height

@@ -170,6 +170,15 @@ def test_only_so_many_refusals_are_remembered() -> None:
     assert refusals.find(b"9", height=0, is_from_door=True) is None
 
 
+def test_refusals_that_hold_no_more_make_room_by_themselves() -> None:
+    refusals, tx_id = Refusals(), Hash(b"i" * 32)
+    for height in range(1, 200):
+        refusals.note(b"poor at %d" % height, RuleViolated("credits_too_few"), tx_id, height=height)
+        refusals.note(b"and %d" % height, RuleViolated("credits_too_few"), tx_id, height=height)
+    assert len(refusals) == 2 * REFUSED_BLOCKS
+    assert refusals.find(b"poor at 180", height=199, is_from_door=False) is not None
+
+
 def test_a_forged_signature_is_verified_once_however_often_it_is_submitted(checked_signatures: list[Hash]) -> None:
     way, good = Way(), sign_fake(make_issue("p"), UTILITY).raw
     forged = good[:-1] + bytes([good[-1] ^ 1])
