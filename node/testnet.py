@@ -27,14 +27,15 @@ from ledger.parameters import Parameters
 from node.config import NodeConfig, PeerConfig, make_config, write_config
 from node.errors import LocalError, get_disk_reason
 from node.files import write_replacing
+from node.forks import FORK_SEEN
 from node.keystore import KEY_FILE_SUFFIX, SigningKey, load_signing_key, save_key_unencrypted
+from node.readiness import HOST, READY, ask_readiness
 
 VALIDATORS_MAX: Final = 16  # on one machine
 VALIDATORS_DEFAULT: Final = 4
 BASE_PORT_DEFAULT: Final = 8600
 BLOCK_MS_DEFAULT: Final = 500
 HEARTBEAT_MS: Final = 5_000
-HOST: Final = "127.0.0.1"
 FREE_PORTS: Final = (15_000, 32_000)
 FORMAT: Final = "wattprint-testnet-1"
 DESCRIPTION_NAME: Final = "testnet.json"
@@ -248,7 +249,7 @@ class Testnet:
     # — starting and stopping —
 
     async def start(self, *, timeout_ms: int = READY_TIMEOUT_MS) -> None:
-        """Start every node that does not run, and return when all answer /readyz. Raises ``TestnetError``."""
+        """Start every node that does not run; wait until all are ready or know of a fork. Raises ``TestnetError``."""
         starting = [index for index in range(self.count) if self.find_pid(index) is None]
         for index in starting:
             self._check_ports(index)
@@ -257,7 +258,7 @@ class Testnet:
         await self.wait_ready(timeout_ms=timeout_ms)
 
     async def wait_ready(self, indices: Sequence[int] | None = None, *, timeout_ms: int = READY_TIMEOUT_MS) -> None:
-        """Return when these nodes (all, if None) answer /readyz with 200. Raises ``TestnetError``."""
+        """Return when these nodes (all, if None) are ready, or know of a fork. Raises ``TestnetError``."""
         wanted = range(self.count) if indices is None else indices
         until = asyncio.get_running_loop().time() + timeout_ms / 1_000
         await asyncio.gather(*(self._wait_ready(index, until) for index in wanted))
@@ -273,7 +274,7 @@ class Testnet:
         return pid
 
     async def restart(self, index: int, *, timeout_ms: int = READY_TIMEOUT_MS) -> int:
-        """Start a node, stopping it first if it runs; returns its pid when it answers /readyz."""
+        """Start a node, stopping it first if it runs; returns its pid when it is ready."""
         self._check_index(index)
         pid = self.find_pid(index)
         if pid is not None:
@@ -346,9 +347,14 @@ class Testnet:
         self._children[index] = pid
         return pid
 
+    async def ask_readiness(self, index: int) -> str:
+        """Whether a node is ready, or why not (see ``readiness.py``)."""
+        return await ask_readiness(self._rpc_ports[index])
+
     async def _wait_ready(self, index: int, until: float) -> None:
         clock = asyncio.get_running_loop().time
-        while not await is_ready(self._rpc_ports[index]):
+        # What follows from a fork is for people to decide: there is nothing to wait for.
+        while await self.ask_readiness(index) not in {READY, FORK_SEEN}:
             if self.find_pid(index) is None:
                 raise TestnetError("node_ended_at_start", f"node{index}: {self._read_log_end(index)}")
             if clock() >= until:
@@ -432,30 +438,6 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-async def is_ready_at(url: str) -> bool:
-    """Whether a node of a test network answers 200 at /readyz."""
-    return await is_ready(int(url.rpartition(":")[2]))
-
-
-async def is_ready(port: int) -> bool:
-    """Whether a node answers 200 at /readyz."""
-    try:
-        reader, writer = await asyncio.open_connection(HOST, port)
-    except OSError:
-        return False
-    try:
-        writer.write(f"GET /readyz HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
-        line = await reader.readline()
-    except (OSError, ValueError):
-        return False
-    else:
-        return b" 200 " in line
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 def has_ended(child: int) -> bool:

@@ -79,6 +79,7 @@ WORLD: Final = (
     "node/config.py",
     "node/logs.py",
     "node/client.py",
+    "node/readiness.py",
     "node/testnet.py",
     "node/launch.py",
     "node/__main__.py",

@@ -25,7 +25,8 @@ from node.client import Client
 from node.client_forms import sign_payload
 from node.keystore import SigningKey
 from node.launch import read_genesis_file
-from node.testnet import HOST, Testnet
+from node.readiness import HOST
+from node.testnet import Testnet
 from p2p.messages import (
     BlockRequest,
     Blocks,

@@ -18,7 +18,8 @@ from random import Random
 from typing import Final, Protocol, Self, TypeAlias
 
 from node.config import read_config, write_config
-from node.testnet import HOST, Testnet
+from node.readiness import HOST
+from node.testnet import Testnet
 from tests.integration.processes import Network, running_network
 
 CHUNK_BYTES: Final = 64 * 1024

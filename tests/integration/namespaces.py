@@ -21,7 +21,8 @@ from random import Random
 from typing import Final, Self
 
 from node.config import read_config, write_config
-from node.testnet import HOST, Launch, Testnet
+from node.readiness import HOST
+from node.testnet import Launch, Testnet
 from tests.integration.links import Way, carry_both, ending
 
 NAMESPACES: Final = Path("/run/netns")

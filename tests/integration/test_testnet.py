@@ -8,14 +8,20 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ledger.block import compute_block_id
+from ledger.primitives import PublicKey
 from ledger.storage import STATE
+from node.chain_store import find_certificate, get_header
 from node.config import read_config
+from node.forks import FORK_SEEN, Fork, compute_fork_changes, make_final_header
 from node.launch import FOLLOWER_JOURNAL_NAME, JOURNAL_NAME, STORE_NAME
 from node.leveldb_store import LevelDbStore
+from node.readiness import READY
 from node.testnet import PID_NAME, Testnet, TestnetError
 from tests.integration.processes import TIMEOUT_MS, running_network
 
@@ -85,6 +91,38 @@ def tamper(home: Path) -> None:
     store = LevelDbStore(read_config(home).chain_directory / STORE_NAME)
     key, value = next(iter(store.scan(STATE + b"cb", STATE + b"cc")))
     store.write({key: value[:-1] + bytes([value[-1] ^ 1])}, sync=True)
+    store.close()
+
+
+async def test_a_network_that_knows_of_a_fork_starts_is_not_ready_and_is_again_when_it_is_dealt_with(
+    tmp_path: Path,
+) -> None:
+    async with running_network(tmp_path / "net") as network:
+        net = network.net
+        done = await network.wait((await network.issue(1_000)).tx_id)
+        height = done[0]["height"]
+        await net.stop()
+        note_fork(net.get_home(0), height)
+        await net.start(timeout_ms=TIMEOUT_MS)
+        assert [await net.ask_readiness(index) for index in range(2)] == [FORK_SEEN, READY]
+        assert (await network.clients[0].chain_status())["forks"] == [height]
+        assert [one["height"] for one in (await network.clients[0].chain_forks())["forks"]] == [height]
+        await net.stop()
+        status, out, _ = await run_command("node", "clear-forks", "--home", net.get_home(0))
+        assert (status, f"height {height} was decided twice" in out) == (0, True)
+        await net.start(timeout_ms=TIMEOUT_MS)
+        assert await net.ask_readiness(0) == READY
+
+
+def note_fork(home: Path, height: int) -> None:
+    """As if a peer had shown another block of this height."""
+    store = LevelDbStore(read_config(home).chain_directory / STORE_NAME)
+    header, certificate = get_header(store, height), find_certificate(store, height)
+    assert certificate is not None
+    other = replace(header, time_ms=header.time_ms + 1)
+    again = make_final_header(other, replace(certificate, block_id=compute_block_id(other)))
+    seen = Fork(PublicKey(bytes(32)), 0, make_final_header(header, certificate), again)
+    store.write(compute_fork_changes(store, seen), sync=True)
     store.close()
 
 

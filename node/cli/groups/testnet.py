@@ -17,6 +17,7 @@ from ledger.fields import Json
 from node.cli.options import URL_DEFAULT, Common, make_client, with_common
 from node.cli.output import note, show, show_rows
 from node.client import ClientError
+from node.readiness import READY
 from node.testnet import (
     BASE_PORT_DEFAULT,
     BLOCK_MS_DEFAULT,
@@ -24,7 +25,6 @@ from node.testnet import (
     VALIDATORS_MAX,
     Testnet,
     TestnetError,
-    is_ready_at,
 )
 
 DIRECTORY_DEFAULT: Final = "testnet"
@@ -143,7 +143,7 @@ async def _ask(url: str, net: Testnet, index: int) -> dict[str, Json]:
         async with make_client(url) as client:
             answer: dict[str, Any] = await client.chain_status()
         row |= {"height": answer["height"], "state_root": answer["state_root"], "peers": len(answer["peers"])}
-    row["ready"] = await is_ready_at(url)
+    row["ready"] = await net.ask_readiness(index) == READY
     return row
 
 
