@@ -107,7 +107,7 @@ class Payload:
 
     def apply(self, state: State, tx: TxContext) -> None:
         """Guards, then the change. Raises ``Rejected``; the state is rolled back for it."""
-        raise NotImplementedError
+        raise NotImplementedError  # each type has its own rule; there is none that all would share
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,12 +125,10 @@ def replace_store(path: Path, fill: Callable[[Store], None], *, journal_path: Pa
         new.rename(ready)
         sync_directory(path.parent)
     except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
         reason = get_disk_reason(error, otherwise="store_not_replaceable")
         raise ReplaceError(reason, f"{path}: {error.strerror}") from error
-    except Exception:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # once it is ready it has another name
     finish_replacement(path)
 
 

@@ -108,7 +108,7 @@ class Dispatcher:
             answer = self._refuse(item.id, fault)
         except Rejected as error:
             answer = self._refuse(item.id, explain(error))
-        except Exception:
+        except Exception:  # whatever our own mistake is, it ends this call only: logged whole, and told as an error
             _logger.exception("a call failed: %s", item.method)
             answer = self._refuse(item.id, Fault(INTERNAL_ERROR))
         return None if item.is_notification else answer

@@ -370,7 +370,7 @@ class Testnet:
                 is_forced = True
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(POLL_MS / 1_000)
+            time.sleep(POLL_MS / 1_000)  # it may be no child of ours: nothing tells when it ends
         (self.get_home(index) / PID_NAME).unlink(missing_ok=True)
 
     def _read_log_end(self, index: int) -> str:

@@ -34,6 +34,7 @@ BAD_VALUE: Final = 99
 
 Itf: TypeAlias = int | str | bool | list["Itf"] | dict[str, "Itf"]
 
+# The project needs neither to run; .ci/run installs both, so there nothing is skipped.
 pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed"),
     pytest.mark.skipif(not QUINT.exists(), reason="Quint is not installed in build/spec"),

@@ -78,7 +78,7 @@ class LendToy(Payload):
     note: str
 
     def apply(self, state: State, tx: TxContext) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # nobody runs it: only the command that derives from it is looked at
 
 
 def test_a_new_payload_is_a_new_command_without_a_change_elsewhere() -> None:

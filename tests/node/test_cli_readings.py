@@ -17,7 +17,7 @@ from tests.node.fake_node import CHAIN_ID, FakeNode, get_one, make_key_file
 
 METER = "ab" * 16
 CHANNELS = [{"channel": name, "capacity_w": 5_000, "interval_s": 900} for name in ("production", "consumption")]
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 GOOD = """start_utc,production_wh,consumption_wh
 2016-06-06T00:00:00Z,5,1
 2016-06-06T00:15:00Z,6,
@@ -147,7 +147,6 @@ def make_starts(count: int) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 def test_a_community_of_real_files_has_the_totals_that_its_readme_tells(node: FakeNode) -> None:
-    found = node.run_json("reading", "submit", SHARED / "community" / "community_rural2_2016jun_15min.csv", "--dry-run")
+    found = node.run_json("reading", "submit", DATA / "community_rural2_2016jun_15min.csv", "--dry-run")
     assert sum(one["total_wh"] for one in found) == 340_564_749 + 11_701_112

@@ -141,6 +141,7 @@ def test_rows_go_on_over_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(write(rows))[1] == rows
 
 
+# 170 MB for one test are no requirement (docs/decisions/0014): the reader in this file looks at every byte instead.
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 def test_pyarrow_reads_it_with_its_types(tmp_path: Path) -> None:
     table = importlib.import_module("pyarrow.parquet")

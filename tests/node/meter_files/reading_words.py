@@ -14,6 +14,7 @@ from node.meter_files.opening import open_meter_file
 from node.meter_files.summary import summarise_events
 
 SHARED: Final = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+# These samples are not the project's to commit; each format has tests on made-up files beside those that use them.
 needs_samples: Final = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 
 
