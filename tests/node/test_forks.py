@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -367,6 +369,21 @@ def test_clearing_the_alarm_prints_the_report_and_forgets_it(home: Path) -> None
     assert cleared == {"forks": json.loads(json.dumps(ask_forks(mine.store)))}
     assert with_store(home, list_fork_heights) == []
     assert FakeNode().run_json("node", "clear-forks", "--home", home) == {"forks": []}
+
+
+def test_a_report_that_cannot_be_printed_is_not_forgotten(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = make_forked()
+    fill(home, mine)
+    heights = with_store(home, list_fork_heights)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("node.cli.groups.node.show", fail)
+        refused = FakeNode().run("node", "clear-forks", "--home", home)
+    assert (refused.exit_code, refused.stderr) == (2, "wattprint: No space left on device\n")
+    assert with_store(home, list_fork_heights) == heights != []
 
 
 @pytest.fixture

@@ -320,10 +320,10 @@ def clear_forks(common: Common, *, home: Path) -> None:
     the alarm again.
     """
     with _open_store(read_config(home)) as store:
-        report = chain_forks(View(store, load_table()))
+        shown = cast("dict[str, list[dict[str, Json]]]", chain_forks(View(store, load_table())))
+        # Shown first: what could not be printed, to a full disk say, is not forgotten.
+        show(common, cast(Json, shown), format_forks(shown["forks"]))
         store.write(compute_forgetting(store), sync=True)
-    shown = cast("dict[str, list[dict[str, Json]]]", report)
-    show(common, cast(Json, shown), format_forks(shown["forks"]))
 
 
 def _open_store(config: NodeConfig) -> AbstractContextManager[LevelDbStore]:
