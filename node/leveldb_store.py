@@ -105,7 +105,10 @@ class LevelDbStore:
 
     def compact(self) -> None:
         """Rewrites all tables without the values that were replaced; takes as long as the disk needs."""
-        # Without bounds plyvel names the empty range, and nothing at all is compacted. Keys begin with a letter.
+        # LevelDB looks which levels hold tables before it writes out what is in memory, and leaves those alone that
+        # appear meanwhile: all is first brought to disk, by compacting a range without keys. Keys begin with a letter.
+        self._db.compact_range(start=b"\x00", stop=b"\x00")
+        # Without bounds plyvel names the empty range.
         self._db.compact_range(start=b"\x00", stop=b"\xff")
 
     def size_bytes(self) -> int:

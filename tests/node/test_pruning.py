@@ -22,7 +22,7 @@ from ledger.storage import (
     format_height,
 )
 from node import chain_store, pruning
-from node.leveldb_store import LevelDbStore
+from node.leveldb_store import WRITE_BUFFER_BYTES, LevelDbStore
 from node.pruning import compute_line, find_oldest_evidence, iterate_prune
 from node.snapshots import iterate_chunks
 from node.sync import collect_blocks
@@ -161,4 +161,17 @@ def test_compacting_gives_back_the_room_of_what_was_forgotten(tmp_path: Path) ->
     # Of what was written, not of what was there before: LevelDB's own thread may have begun already.
     assert store.size_bytes() < len(keys) * 4_000 // 10
     assert [key for key, _ in store.scan(BLOCKS, compute_prefix_end(BLOCKS))] == keys[-100:]
+    store.close()
+
+
+def test_compacting_reaches_what_is_still_on_its_way_to_disk(tmp_path: Path) -> None:
+    """The buffer was handed to LevelDB's thread a moment ago, and no table holds anything yet."""
+    store, random = LevelDbStore(tmp_path / "state"), Random(1)
+    keys = [BLOCKS + format_height(height) for height in range(WRITE_BUFFER_BYTES // 4_000 + 60)]
+    for key in keys:
+        store.write({key: random.randbytes(4_000)}, sync=False)
+    for key in keys[:-50]:
+        store.write({key: None}, sync=False)
+    store.compact()
+    assert store.size_bytes() < len(keys) * 4_000 // 10
     store.close()
