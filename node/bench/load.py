@@ -87,10 +87,11 @@ class _Connection(asyncio.Protocol):
             if body is None:
                 return
             self._result.answered += 1
-            if b'"error"' in body:
+            at = body.find(b'"error"')  # of the call, or of one of the transactions in it
+            if at >= 0:
                 self._result.refused += 1
                 if len(self._result.refusals) < ERRORS_KEPT_MAX:
-                    self._result.refusals.append(body[:300].decode(errors="replace"))
+                    self._result.refusals.append(body[at : at + 300].decode(errors="replace"))
             self._send_next()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -92,18 +92,22 @@ def sign_transfers(field: Field, count: int) -> list[bytes]:
     ]
 
 
-async def measure_transfers(field: Field, *, count: int, connections: int) -> Throughput:
-    """Signed transfers, one per JSON-RPC request, over all nodes."""
+async def measure_transfers(field: Field, *, count: int, connections: int, per_request: int) -> Throughput:
+    """Signed transfers, so many in each JSON-RPC request, over all nodes."""
     await field.refresh()
-    requests = [
-        make_request("tx_submit", {"transaction": raw.hex(), "wait": "admitted"})
-        for raw in sign_transfers(field, count)
-    ]
+    raws = [raw.hex() for raw in sign_transfers(field, count)]
+    if per_request == 1:
+        requests = [make_request("tx_submit", {"transaction": raw, "wait": "admitted"}) for raw in raws]
+    else:
+        requests = [
+            make_request("tx_submit_many", {"transactions": raws[first : first + per_request], "wait": "admitted"})
+            for first in range(0, count, per_request)
+        ]
     async with Watch(field) as watch:
         stopwatch = Stopwatch(field)
         _check(await send_all(requests, field.ports, connections=connections))
         await watch.wait_for(count)
-        return stopwatch.stop("transfers", count)
+        return stopwatch.stop("transfers" if per_request == 1 else f"transfers, {per_request} a request", count)
 
 
 async def measure_readings(field: Field, *, days: int, reports_per_transaction: int) -> Throughput:

@@ -12,7 +12,7 @@ from typing import Final
 
 from ledger.fields import Json
 from node.bench.catching_up import VALIDATORS_MIN, measure_catching_up
-from node.bench.field import open_field
+from node.bench.field import Field, open_field
 from node.bench.measure import (
     LONE_INTERVAL_MS,
     Finality,
@@ -43,6 +43,7 @@ class BenchOptions:
     transfers: int = 10_000
     days: int = 60
     connections: int = 16
+    per_request: tuple[int, ...] = (1, 20)  # transfers; each is measured
     block_ms: int = BLOCK_MS_DEFAULT
 
 
@@ -56,18 +57,24 @@ async def run(options: BenchOptions) -> list[Result]:
         for measurement in options.measurements:
             if measurement is Measurement.SYNC and validators < VALIDATORS_MIN:
                 continue  # nobody is left to catch up with
-            async with open_field(validators=validators, block_ms=options.block_ms) as field:
-                if measurement is Measurement.TRANSFERS:
-                    count = options.transfers
-                    results.append(await measure_transfers(field, count=count, connections=options.connections))
-                elif measurement is Measurement.READINGS:
-                    results.append(await measure_readings(field, days=options.days, reports_per_transaction=10))
-                elif measurement is Measurement.SYNC:
-                    results.append(await measure_catching_up(field, count=options.transfers))
-                else:
-                    results.append(await measure_finality(field, count=15, interval_ms=LONE_INTERVAL_MS))
-                    results.append(await measure_finality(field, count=500, interval_ms=10))
+            for per_request in options.per_request if measurement is Measurement.TRANSFERS else (1,):
+                async with open_field(validators=validators, block_ms=options.block_ms) as field:
+                    results += await _measure(field, measurement, options, per_request)
     return results
+
+
+async def _measure(field: Field, measurement: Measurement, options: BenchOptions, per_request: int) -> list[Result]:
+    match measurement:
+        case Measurement.TRANSFERS:
+            count, connections = options.transfers, options.connections
+            return [await measure_transfers(field, count=count, connections=connections, per_request=per_request)]
+        case Measurement.READINGS:
+            return [await measure_readings(field, days=options.days, reports_per_transaction=10)]
+        case Measurement.SYNC:
+            return [await measure_catching_up(field, count=options.transfers)]
+        case Measurement.FINALITY:
+            alone = await measure_finality(field, count=15, interval_ms=LONE_INTERVAL_MS)
+            return [alone, await measure_finality(field, count=500, interval_ms=10)]
 
 
 def format_table(results: Sequence[Result]) -> str:

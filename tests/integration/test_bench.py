@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ledger.primitives import format_address
 from node.bench.catching_up import measure_catching_up
-from node.bench.field import open_field
+from node.bench.field import ACCOUNT_CENTS, BenchError, open_field
+from node.bench.measure import measure_transfers
 from node.bench.run import format_table, to_json
+from node.keystore import SigningKey
 
 COUNT = 50
 BLOCK_MS = 50
@@ -23,3 +28,23 @@ async def test_a_node_that_was_away_is_measured_until_it_has_caught_up() -> None
     assert isinstance(shown, dict)
     assert shown["per_second"] == result.per_second
     assert f"{COUNT} in " in format_table([result])
+
+
+async def test_transfers_are_counted_one_by_one_however_many_a_request_has() -> None:
+    async with open_field(validators=1, block_ms=BLOCK_MS) as field:
+        for per_request in (1, 20):
+            result = await measure_transfers(field, count=COUNT, connections=2, per_request=per_request)
+            assert result.count == COUNT
+        # Each went from one account to the next: only the first has less now, and only the last has more.
+        balances = [
+            await field.clients[0].credit_balance(format_address(one.address)) for one in field.accounts[: COUNT + 2]
+        ]
+    assert [one["balance_cents"] - ACCOUNT_CENTS for one in balances] == [-2, *[0] * (COUNT - 1), 2, 0]
+
+
+@pytest.mark.parametrize("per_request", [1, 20])
+async def test_a_load_that_is_refused_is_no_measurement(per_request: int) -> None:
+    async with open_field(validators=1, block_ms=BLOCK_MS) as field:
+        field.accounts[7] = SigningKey.from_seed(b"stranger".ljust(32))
+        with pytest.raises(BenchError, match="participant_unknown"):
+            await measure_transfers(field, count=COUNT, connections=2, per_request=per_request)

@@ -15,6 +15,7 @@ from node.bench.catching_up import VALIDATORS_MIN
 from node.bench.run import BLOCK_MS_DEFAULT, BenchOptions, Measurement, format_table, run, to_json
 from node.cli.options import Common, add_options, with_common
 from node.cli.output import note, show
+from node.rpc_methods import SUBMIT_MANY_MAX
 from node.testnet import VALIDATORS_MAX
 
 DEFAULTS: Final = BenchOptions()
@@ -45,6 +46,16 @@ _block_ms = (
 _connections = (
     ("--connections",),
     {"type": click.IntRange(1, 256), "default": DEFAULTS.connections, "show_default": True, "help": "Of the load."},
+)
+_per_request = (
+    ("--per-request",),
+    {
+        "type": click.IntRange(1, SUBMIT_MANY_MAX),
+        "multiple": True,
+        "default": DEFAULTS.per_request,
+        "show_default": True,
+        "help": "Transfers in each request; repeatable, each is measured on a fresh network.",
+    },
 )
 _transfers = (
     ("--transfers",),
@@ -85,8 +96,15 @@ def _add(
     return function
 
 
-_add("transfers", "Signed transfers of credits a second.", (Measurement.TRANSFERS,), _transfers, _connections)
+_add(
+    "transfers",
+    "Signed transfers of credits a second.",
+    (Measurement.TRANSFERS,),
+    _transfers,
+    _per_request,
+    _connections,
+)
 _add("readings", "Signed meter intervals a second.", (Measurement.READINGS,), _days)
 _add("finality", "Time from submission to finality: alone, and at a moderate load.", (Measurement.FINALITY,))
 _add("sync", "How fast a node that was away catches up.", (Measurement.SYNC,), _transfers, validators=_others)
-_add("all", "Everything.", tuple(Measurement), _transfers, _days, _connections)
+_add("all", "Everything.", tuple(Measurement), _transfers, _per_request, _days, _connections)
