@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ledger.storage import Reader
     from ledger.tables import Table
 
+CACHED_VALUES_MAX: Final = 20_000  # decoded values of one overlay
+HOT_VALUES_MAX: Final = 50_000  # decoded values kept from block to block; about 25 MB
 _ABSENT: Final = object()  # in the undo log: the overlay had no entry
 
 
@@ -45,7 +47,7 @@ class State:
         if value is _ABSENT:
             raw = self._reader.get(key)
             value = None if raw is None else table.decode(raw)
-            cache[key] = value
+            self._remember(table, key, value)
         return value
 
     def put(self, table: Table[Any], key: bytes, value: object | None) -> None:
@@ -78,7 +80,8 @@ class State:
             cache = self._hot if table.is_hot else self._cache
             value = cache.get(key)
             if value is None:
-                value = cache[key] = table.decode(raw)
+                value = table.decode(raw)
+                self._remember(table, key, value)
             yield key, value
         for key in changed[position:]:
             yield from self._present(key)
@@ -118,6 +121,13 @@ class State:
     def get_hot_changes(self) -> dict[bytes, object | None]:
         """Full key → decoded value or None, of the changes to hot tables: for ``hot`` of the next snapshot."""
         return {key: value for key, (table, value) in self._dirty.items() if table.is_hot}
+
+    def _remember(self, table: Table[Any], key: bytes, value: object | None) -> None:
+        """Keep what was decoded, which has no end: a question reads a whole table, a stranger names what nobody has."""
+        cache, most = (self._hot, HOT_VALUES_MAX) if table.is_hot else (self._cache, CACHED_VALUES_MAX)
+        if len(cache) >= most:
+            cache.clear()
+        cache[key] = value
 
     def _present(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
         value = self._dirty[key][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ledger.encoding import encode
 from ledger.receipt import Event, event
-from ledger.state import State
+from ledger.state import CACHED_VALUES_MAX, HOT_VALUES_MAX, State
 from ledger.storage import MemoryStore
 from ledger.tables import Table
 
@@ -193,3 +194,20 @@ def test_the_hot_values_of_the_next_snapshot_are_those_that_its_store_holds() ->
     warm, cold = State(store, hot=hot), State(store)
     for key in (1, 2, 3):
         assert HOT_ITEMS.find(warm, key) == HOT_ITEMS.find(cold, key)
+
+
+def test_names_that_nobody_has_do_not_pile_up_while_no_block_comes() -> None:
+    hot: dict[bytes, object] = {}
+    store = MemoryStore([(HOT_ITEMS.key(0), encode((7,)))])
+    for number in range(HOT_VALUES_MAX + 2):
+        HOT_ITEMS.find(State(store, hot=hot), number)
+        assert len(hot) <= HOT_VALUES_MAX
+    assert HOT_ITEMS.get(State(store, hot=hot), 0) == Item(7)
+
+
+def test_an_overlay_that_reads_a_whole_table_keeps_no_more_than_so_many_of_its_values() -> None:
+    most = CACHED_VALUES_MAX
+    state = State(MemoryStore((ITEMS.key(number), encode((number,))) for number in range(2 * most)))
+    ITEMS.put(state, 3, value=Item(-1))
+    assert [item.number for _, item in ITEMS.scan(state)] == [0, 1, 2, -1, *range(4, 2 * most)]
+    assert sum(type(held) is Item for held in gc.get_objects()) <= most + 1  # and the one that was changed
