@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -22,6 +22,7 @@ from node import http_server, rpc, rpc_dispatch, rpc_methods, rpc_socket
 from node.jsonrpc import BATCH_MAX
 from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
+from node.service import Outcome, Wait
 from tests.integration.serving import close
 from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
 
@@ -442,6 +443,46 @@ async def test_a_reader_that_is_too_slow_is_told_so_and_costs_nobody_else(
         assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1013, "reader_too_slow")
         assert (await quick.receive_json(timeout=5))["params"]["item"]["height"] == 1
     assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
+
+
+async def test_what_waits_on_all_connections_has_a_limit_and_who_lets_most_wait_is_too_slow(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with door.session.ws_connect(f"{door.url}/ws") as most, door.session.ws_connect(f"{door.url}/ws") as less:
+        await ask_socket(most, "subscribe", ["transactions"])
+        await ask_socket(less, "subscribe", ["blocks"])
+        monkeypatch.setattr(rpc_socket, "QUEUES_BYTES_MAX", 600)  # a block fits, a transaction does not
+        await door.ask("tx_submit", [ISSUE.raw.hex()])
+        message = await most.receive(timeout=5)
+        assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1013, "reader_too_slow")
+        for height in (1, 2, 3):  # what was taken, or given up, waits no more
+            assert (await less.receive_json(timeout=5))["params"]["item"]["height"] == height
+            await door.ask("tx_submit", [sign_fake(make_transfer(height), ALICE).raw.hex()])
+
+
+async def test_calls_at_once_on_all_connections_have_a_limit_in_bytes(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_let_go = asyncio.Event()
+    submit = door.service.submit
+
+    async def wait(raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
+        await is_let_go.wait()
+        return await submit(raws, wait=wait, timeout_ms=timeout_ms)
+
+    monkeypatch.setattr(door.service, "submit", wait)
+    monkeypatch.setattr(rpc_socket, "CALLS_BYTES_MAX", 1_000)
+    call = jsonrpcclient.request_json("tx_submit", [ISSUE.raw.hex()])
+    async with door.session.ws_connect(f"{door.url}/ws") as one, door.session.ws_connect(f"{door.url}/ws") as other:
+        await one.send_str(call.ljust(900))
+        assert (await ask_socket(one, "chain_status", None)).result["height"] == 0
+        await other.send_str(call)
+        refusal = (await other.receive_json(timeout=5))["error"]
+        assert (refusal["code"], refusal["data"]["reason"]) == (-32003, "too_many_calls_at_once")
+        is_let_go.set()
+        assert (await one.receive_json(timeout=5))["result"]["tx_id"] == ISSUE.tx_id
+        await other.send_str(call.ljust(900))
+        assert (await other.receive_json(timeout=5))["error"]["data"]["reason"] != "too_many_calls_at_once"
 
 
 async def test_a_stopping_node_tells_its_connections(door: Door) -> None:
