@@ -530,3 +530,30 @@ async def test_a_batch_whose_answers_are_too_large_is_refused_from_there_on(
     assert kinds == sorted(kinds, reverse=True)
     assert 1 < sum(kinds) < 10
     assert answers[-1]["error"]["data"]["reason"] == "answers_too_large"
+
+
+async def test_answers_that_wait_for_the_rest_of_their_batches_have_a_limit_together(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_let_go, has_begun = asyncio.Event(), asyncio.Event()
+    submit = door.service.submit
+
+    async def wait(raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
+        has_begun.set()
+        await is_let_go.wait()
+        return await submit(raws, wait=wait, timeout_ms=timeout_ms)
+
+    monkeypatch.setattr(door.service, "submit", wait)
+    monkeypatch.setattr(rpc_dispatch, "BATCHES_BYTES_MAX", 500)
+    read = jsonrpcclient.request("chain_status")
+    waiting = [jsonrpcclient.request("tx_submit", (ISSUE.raw.hex(),)), read]
+    async with asyncio.timeout(20):
+        first = asyncio.create_task(door.post(orjson.dumps(waiting)))
+        await has_begun.wait()
+        _, refused = await door.post(orjson.dumps([read]))
+        is_let_go.set()
+        answers = orjson.loads((await first)[1])
+        _, later = await door.post(orjson.dumps([read]))
+    assert ["result" in one for one in answers] == [True, True]
+    assert orjson.loads(refused)[0]["error"]["data"]["reason"] == "too_many_requests"
+    assert "result" in orjson.loads(later)[0]
