@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -20,66 +20,16 @@ import pytest_asyncio
 from ledger.primitives import format_address
 from node import http_server, rpc, rpc_dispatch, rpc_methods, rpc_socket
 from node.jsonrpc import BATCH_MAX
-from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
-from node.service import Outcome, Wait
+from tests.integration.rpc_door import ISSUE, Door, ask_socket, check_is_discreet, open_door
 from tests.integration.serving import close
-from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
-
-ISSUE = sign_fake(make_issue("p1"), UTILITY)
-
-
-class Door:
-    """A server on a free port, the service behind it, and a plain HTTP session."""
-
-    def __init__(self, service: FakeService, server: RpcServer, session: aiohttp.ClientSession) -> None:
-        self.service = service
-        self.server = server
-        self.session = session
-        self.url = f"http://127.0.0.1:{server.port}"
-
-    async def post(self, body: bytes | str, **headers: str) -> tuple[int, bytes]:
-        async with self.session.post(f"{self.url}/rpc", data=body, headers=headers) as response:
-            return response.status, await response.read()
-
-    async def get(self, path: str, **headers: str) -> tuple[int, str]:
-        async with self.session.get(f"{self.url}{path}", headers=headers) as response:
-            return response.status, await response.text()
-
-    async def ask(self, method: str, params: Any = None) -> Any:
-        """A call by the foreign library: its ``Ok`` or ``Error``."""
-        status, body = await self.post(jsonrpcclient.request_json(method, params=params))
-        assert status == 200
-        return jsonrpcclient.parse_json(body.decode())
-
-    async def error_of(self, body: bytes) -> tuple[int, object]:
-        """The code and the id of the one error that a body is answered with."""
-        status, answer = await self.post(body)
-        assert status in (200, 413)
-        document = orjson.loads(answer)
-        assert document["jsonrpc"] == "2.0"
-        assert "result" not in document
-        check_is_discreet(answer)
-        return document["error"]["code"], document["id"]
-
-
-def check_is_discreet(answer: bytes) -> None:
-    """An error carries no traceback and no path."""
-    assert b"Traceback" not in answer
-    assert b".py" not in answer
-    assert b"/home" not in answer
+from tests.node.fake_service import ALICE, BOB, UTILITY, make_issue, make_transfer, sign_fake
 
 
 @pytest_asyncio.fixture
 async def door() -> AsyncIterator[Door]:
-    service = FakeService()
-    server = RpcServer(service, port=0)
-    await server.start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield Door(service, server, session)
-    finally:
-        await server.stop()
+    async with open_door() as opened:
+        yield opened
 
 
 async def test_a_foreign_client_calls_by_position_and_by_name(door: Door) -> None:
@@ -351,11 +301,6 @@ async def test_the_explorer_asks_only_what_a_node_answers(door: Door) -> None:
     assert asked <= set(rpc_methods.METHODS)
 
 
-async def ask_socket(ws: aiohttp.ClientWebSocketResponse, method: str, params: Any, request_id: int = 1) -> Any:
-    await ws.send_str(orjson.dumps(jsonrpcclient.request(method, params=params, id=request_id)).decode())
-    return jsonrpcclient.parse(await ws.receive_json(timeout=5))
-
-
 async def test_a_websocket_answers_the_same_methods(door: Door) -> None:
     async with door.session.ws_connect(f"{door.url}/ws") as ws:
         assert (await ask_socket(ws, "chain_status", None)).result["height"] == 0
@@ -445,46 +390,6 @@ async def test_a_reader_that_is_too_slow_is_told_so_and_costs_nobody_else(
     assert isinstance(await door.ask("chain_status"), jsonrpcclient.Ok)
 
 
-async def test_what_waits_on_all_connections_has_a_limit_and_who_lets_most_wait_is_too_slow(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with door.session.ws_connect(f"{door.url}/ws") as most, door.session.ws_connect(f"{door.url}/ws") as less:
-        await ask_socket(most, "subscribe", ["transactions"])
-        await ask_socket(less, "subscribe", ["blocks"])
-        monkeypatch.setattr(rpc_socket, "QUEUES_BYTES_MAX", 600)  # a block fits, a transaction does not
-        await door.ask("tx_submit", [ISSUE.raw.hex()])
-        message = await most.receive(timeout=5)
-        assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1013, "reader_too_slow")
-        for height in (1, 2, 3):  # what was taken, or given up, waits no more
-            assert (await less.receive_json(timeout=5))["params"]["item"]["height"] == height
-            await door.ask("tx_submit", [sign_fake(make_transfer(height), ALICE).raw.hex()])
-
-
-async def test_calls_at_once_on_all_connections_have_a_limit_in_bytes(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_let_go = asyncio.Event()
-    submit = door.service.submit
-
-    async def wait(raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
-        await is_let_go.wait()
-        return await submit(raws, wait=wait, timeout_ms=timeout_ms)
-
-    monkeypatch.setattr(door.service, "submit", wait)
-    monkeypatch.setattr(rpc_socket, "CALLS_BYTES_MAX", 1_000)
-    call = jsonrpcclient.request_json("tx_submit", [ISSUE.raw.hex()])
-    async with door.session.ws_connect(f"{door.url}/ws") as one, door.session.ws_connect(f"{door.url}/ws") as other:
-        await one.send_str(call.ljust(900))
-        assert (await ask_socket(one, "chain_status", None)).result["height"] == 0
-        await other.send_str(call)
-        refusal = (await other.receive_json(timeout=5))["error"]
-        assert (refusal["code"], refusal["data"]["reason"]) == (-32003, "too_many_calls_at_once")
-        is_let_go.set()
-        assert (await one.receive_json(timeout=5))["result"]["tx_id"] == ISSUE.tx_id
-        await other.send_str(call.ljust(900))
-        assert (await other.receive_json(timeout=5))["error"]["data"]["reason"] != "too_many_calls_at_once"
-
-
 async def test_a_stopping_node_tells_its_connections(door: Door) -> None:
     async with door.session.ws_connect(f"{door.url}/ws") as ws:
         await ask_socket(ws, "subscribe", ["blocks"])
@@ -530,30 +435,3 @@ async def test_a_batch_whose_answers_are_too_large_is_refused_from_there_on(
     assert kinds == sorted(kinds, reverse=True)
     assert 1 < sum(kinds) < 10
     assert answers[-1]["error"]["data"]["reason"] == "answers_too_large"
-
-
-async def test_answers_that_wait_for_the_rest_of_their_batches_have_a_limit_together(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_let_go, has_begun = asyncio.Event(), asyncio.Event()
-    submit = door.service.submit
-
-    async def wait(raws: Sequence[bytes], *, wait: Wait, timeout_ms: int) -> list[Outcome]:
-        has_begun.set()
-        await is_let_go.wait()
-        return await submit(raws, wait=wait, timeout_ms=timeout_ms)
-
-    monkeypatch.setattr(door.service, "submit", wait)
-    monkeypatch.setattr(rpc_dispatch, "BATCHES_BYTES_MAX", 500)
-    read = jsonrpcclient.request("chain_status")
-    waiting = [jsonrpcclient.request("tx_submit", (ISSUE.raw.hex(),)), read]
-    async with asyncio.timeout(20):
-        first = asyncio.create_task(door.post(orjson.dumps(waiting)))
-        await has_begun.wait()
-        _, refused = await door.post(orjson.dumps([read]))
-        is_let_go.set()
-        answers = orjson.loads((await first)[1])
-        _, later = await door.post(orjson.dumps([read]))
-    assert ["result" in one for one in answers] == [True, True]
-    assert orjson.loads(refused)[0]["error"]["data"]["reason"] == "too_many_requests"
-    assert "result" in orjson.loads(later)[0]
