@@ -99,10 +99,10 @@ def make_chain(path: Path, keys: list[SigningKey]) -> tuple[Chain, LevelDbStore]
     return Chain(store, chain_store.load_tree(store), header, load_table()), store
 
 
-def sign(payload: Payload, key: SigningKey, salt: int) -> bytes:
+def sign(payload: Payload, key: SigningKey, salt: int, *, valid_until: int = 500) -> bytes:
     """A signed envelope."""
     body = make_body(
-        chain_id=CHAIN_ID, payload=payload, sender=key.address, valid_until=500, salt=salt.to_bytes(8, "big")
+        chain_id=CHAIN_ID, payload=payload, sender=key.address, valid_until=valid_until, salt=salt.to_bytes(8, "big")
     )
     return sign_transaction(body, [(key.public_key, key.sign)])
 

@@ -23,7 +23,7 @@ from ledger.errors import NotAdmitted, Rejected, RuleViolated
 from ledger.parameters import get_parameters
 from ledger.primitives import Hash, PublicKey
 from ledger.receipt import Event, Receipt, compute_event_leaves, compute_events_root
-from ledger.state import State
+from ledger.state import HOT_VALUES_MAX, State
 from ledger.state_root import StateTree, StateUpdate
 from ledger.storage import TRANSACTION_IDS, Reader
 from ledger.transaction import (
@@ -38,7 +38,6 @@ from ledger.transaction import (
 from ledger.validators import VALIDATORS, get_protocol_version
 
 HEADER_BYTES_RESERVED: Final = 1_024
-HOT_VALUES_MAX: Final = 50_000  # decoded values kept from block to block; about 25 MB
 TRANSACTION_OVERHEAD_BYTES: Final = 5  # the longest length prefix of a transaction in a block
 
 

@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from ledger.storage import Reader
     from ledger.tables import Table
 
+CACHED_BYTES_MAX: Final = 4 * 1024 * 1024  # of one overlay, as stored; decoded they take some ten times as much
+HOT_VALUES_MAX: Final = 50_000  # decoded values kept from block to block; about 25 MB
 _ABSENT: Final = object()  # in the undo log: the overlay had no entry
 
 
 class State:
     """An overlay over a snapshot. Tables read and write it; nothing else does."""
 
-    __slots__ = ("_cache", "_dirty", "_dirty_keys", "_events", "_hot", "_reader", "_undo")
+    __slots__ = ("_cache", "_cached_bytes", "_dirty", "_dirty_keys", "_events", "_hot", "_reader", "_undo")
 
     def __init__(self, reader: Reader, *, hot: dict[bytes, object] | None = None) -> None:
         """``hot`` holds decoded values of the same snapshot's hot tables, shared by all overlays over it."""
         self._reader = reader
         self._cache: dict[bytes, object] = {}
+        self._cached_bytes = 0
         self._hot: dict[bytes, object] = {} if hot is None else hot
         self._dirty: dict[bytes, tuple[Table[Any], object]] = {}
         self._dirty_keys: dict[bytes, list[bytes]] = {}  # per table prefix, sorted
@@ -45,7 +48,7 @@ class State:
         if value is _ABSENT:
             raw = self._reader.get(key)
             value = None if raw is None else table.decode(raw)
-            cache[key] = value
+            self._remember(table, key, raw, value)
         return value
 
     def put(self, table: Table[Any], key: bytes, value: object | None) -> None:
@@ -78,7 +81,8 @@ class State:
             cache = self._hot if table.is_hot else self._cache
             value = cache.get(key)
             if value is None:
-                value = cache[key] = table.decode(raw)
+                value = table.decode(raw)
+                self._remember(table, key, raw, value)
             yield key, value
         for key in changed[position:]:
             yield from self._present(key)
@@ -118,6 +122,19 @@ class State:
     def get_hot_changes(self) -> dict[bytes, object | None]:
         """Full key → decoded value or None, of the changes to hot tables: for ``hot`` of the next snapshot."""
         return {key: value for key, (table, value) in self._dirty.items() if table.is_hot}
+
+    def _remember(self, table: Table[Any], key: bytes, raw: bytes | None, value: object | None) -> None:
+        """Keep what was decoded, which has no end: a question reads a whole table, a stranger names what nobody has."""
+        if table.is_hot:
+            if len(self._hot) >= HOT_VALUES_MAX:
+                self._hot.clear()
+            self._hot[key] = value
+            return
+        self._cached_bytes += len(key) + len(raw or b"")
+        if self._cached_bytes > CACHED_BYTES_MAX:
+            self._cache.clear()
+            self._cached_bytes = len(key) + len(raw or b"")
+        self._cache[key] = value
 
     def _present(self, key: bytes) -> Iterator[tuple[bytes, Any]]:
         value = self._dirty[key][1]

@@ -18,6 +18,9 @@ from ledger.primitives import Hash, PublicKey
 from node.mempool import Mempool
 
 BODIES_MAX: Final = 64  # decoded bodies of one height; rounds are few, and each has one proposer
+BODIES_BYTES_MAX: Final = 32 * 1024 * 1024  # of these: a peer may send as many as it likes in a proposer's name
+RESULTS_MAX: Final = 8  # of one height, however many rounds it takes; that of a full block takes megabytes
+OBJECT_BYTES: Final = 64  # what each transaction takes beside its own bytes
 
 
 class Candidates:
@@ -26,7 +29,8 @@ class Candidates:
     def __init__(self, chain: Chain, validators: ValidatorSet, mempool: Mempool) -> None:
         self._mempool = mempool
         self._bodies: OrderedDict[Hash, Block] = OrderedDict()
-        self._executed: dict[Hash, Executed] = {}
+        self._bodies_bytes = 0
+        self._executed: OrderedDict[Hash, Executed] = OrderedDict()
         self.advance(chain, validators)
 
     def advance(self, chain: Chain, validators: ValidatorSet) -> None:
@@ -35,6 +39,7 @@ class Candidates:
         self._parent_id = compute_block_id(chain.parent)
         self._proposers = {member.public_key for member in validators.members}
         self._bodies.clear()
+        self._bodies_bytes = 0
         self._executed.clear()
 
     def remember(self, block_id: Hash, body: bytes, time_ms: int) -> None:
@@ -44,8 +49,10 @@ class Candidates:
         block = decode_block(body)
         check_body(block, block_id, time_ms)
         self._bodies[block_id] = block
-        while len(self._bodies) > BODIES_MAX:
-            self._bodies.popitem(last=False)
+        self._bodies_bytes += _measure(block)
+        while len(self._bodies) > BODIES_MAX or self._bodies_bytes > BODIES_BYTES_MAX:
+            _, oldest = self._bodies.popitem(last=False)
+            self._bodies_bytes -= _measure(oldest)
 
     def is_of_another_branch(self, block_id: Hash, body: bytes) -> bool:
         """Whether a body stands on another block than our head; one that does not decode stands on nothing."""
@@ -61,13 +68,14 @@ class Candidates:
         executed, dropped = build_block(
             self._chain, self._mempool.list_transactions(), time_ms=time_ms, proposer=proposer
         )
-        self._executed[executed.block_id] = executed
+        self._keep(executed)
         return executed, dropped
 
     def execute(self, block_id: Hash, body: bytes) -> Executed:
-        """The result of executing a block, from memory if it was executed before. Raises ``Rejected``."""
+        """The result of executing a block, from memory if it was executed lately. Raises ``Rejected``."""
         executed = self._executed.get(block_id)
         if executed is not None:
+            self._executed.move_to_end(block_id)
             return executed
         block = self._bodies.get(block_id) or decode_block(body)
         if block.header.proposer not in self._proposers:
@@ -75,8 +83,17 @@ class Candidates:
         executed = execute_block(self._chain, block, body, find_known=self._mempool.find_by_raw)
         if executed.block_id != block_id:
             raise RuleViolated("block_id_wrong", executed.block_id.hex())
-        self._executed[block_id] = executed
+        self._keep(executed)
         return executed
+
+    def _keep(self, executed: Executed) -> None:
+        self._executed[executed.block_id] = executed
+        while len(self._executed) > RESULTS_MAX:
+            self._executed.popitem(last=False)  # if it is decided after all, it is executed again
+
+
+def _measure(block: Block) -> int:
+    return sum(map(len, block.transactions)) + OBJECT_BYTES * len(block.transactions)
 
 
 def check_proposer(signed: SignedProposal, body: bytes) -> None:

@@ -40,7 +40,7 @@ class Door:
         height, refusals = self._chain.parent.height, self._mempool.refusals
         refusal = refusals.find(raw, height=height, is_from_door=True)
         if refusal is not None:
-            return Admission(refusal.tx_id, refusal.error.restate())
+            return Admission(refusal.tx_id, refusal.restate())
         tx_id = None
         try:
             self._mempool.check_room(raw)
@@ -64,7 +64,7 @@ class Door:
         height, refusals = self._chain.parent.height, self._mempool.refusals
         refusal = refusals.find(raw, height=height, is_from_door=False)
         if refusal is not None:
-            raise refusal.error.restate()
+            raise refusal.restate()
         self._mempool.check_room(raw)
         tx_id = None
         try:

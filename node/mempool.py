@@ -15,7 +15,7 @@ from typing import Final
 from ledger.errors import NotAdmitted, Rejected
 from ledger.primitives import Address, Hash, PublicKey
 from ledger.transaction import Transaction
-from node.refusals import Refusals
+from node.refusals import Refusal, Refusals, make_refusal
 
 DROPPED_REMEMBERED_MAX: Final = 20_000  # ids with a reason; about 6 MB
 REGOSSIP_AFTER_MS: Final = 2_000  # pending longer than this: its first sending may have been lost
@@ -60,7 +60,7 @@ class Mempool:
         self._last_number = 0
         self._by_raw: dict[bytes, Transaction] = {}
         self._holdings: dict[Address, Holding] = {}
-        self._dropped: OrderedDict[Hash, Rejected] = OrderedDict()
+        self._dropped: OrderedDict[Hash, Refusal] = OrderedDict()
         self.refusals = Refusals()
 
     def __len__(self) -> int:
@@ -119,8 +119,8 @@ class Mempool:
 
     def find_dropped(self, tx_id: Hash) -> Rejected | None:
         """Why a transaction that was pending here left without being committed."""
-        error = self._dropped.get(tx_id)
-        return None if error is None else error.restate()
+        refusal = self._dropped.get(tx_id)
+        return None if refusal is None else refusal.restate()
 
     def list_transactions(self) -> list[Transaction]:
         """Every pending transaction, in order of arrival."""
@@ -150,7 +150,7 @@ class Mempool:
         if pending is not None:
             self.refusals.note(pending.transaction.raw, error, tx_id, height=height)
         self.remove((tx_id,))
-        self._dropped[tx_id] = error.restate()
+        self._dropped[tx_id] = make_refusal(error, tx_id)
         while len(self._dropped) > DROPPED_REMEMBERED_MAX:
             self._dropped.popitem(last=False)
 

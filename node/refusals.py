@@ -14,17 +14,32 @@ from ledger.errors import Malformed, Rejected
 from ledger.primitives import Hash, sha256
 
 REFUSALS_MAX: Final = 20_000  # about 8 MB
+ITEM_CHARACTERS_MAX: Final = 500  # of what a stranger may have named
 REFUSED_BLOCKS: Final = 20  # for so many a peer's copy is not looked at again
 FOR_EVER: Final = frozenset({"signature_invalid", "transaction_of_another_chain", "transaction_expired"})
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why, and of which transaction (None when the bytes did not decode); ``until_height`` None: for ever."""
+    """Why, and of which transaction (None when the bytes did not decode); ``until_height`` None: for ever.
 
-    error: Rejected
+    An exception takes three times as much as its words, so it is made when it is asked for.
+    """
+
+    kind: type[Rejected]
+    reason: str
+    item: str
     tx_id: Hash | None
-    until_height: int | None
+    until_height: int | None = None
+
+    def restate(self) -> Rejected:
+        """The same words, not raised yet."""
+        return self.kind(self.reason, self.item)
+
+
+def make_refusal(error: Rejected, tx_id: Hash | None, until_height: int | None = None) -> Refusal:
+    """What is remembered of an error."""
+    return Refusal(type(error), error.reason, error.item[:ITEM_CHARACTERS_MAX], tx_id, until_height)
 
 
 def is_final(error: Rejected, tx_id: Hash | None) -> bool:
@@ -53,7 +68,7 @@ class Refusals:
     def note(self, raw: bytes, error: Rejected, tx_id: Hash | None, *, height: int) -> None:
         """Remember a refusal after block ``height``."""
         until_height = None if is_final(error, tx_id) else height + REFUSED_BLOCKS
-        self._by_hash[sha256(raw)] = Refusal(error.restate(), tx_id, until_height)
+        self._by_hash[sha256(raw)] = make_refusal(error, tx_id, until_height)
         while len(self._by_hash) > REFUSALS_MAX or self._is_oldest_past(height):
             self._by_hash.popitem(last=False)
 

@@ -16,6 +16,7 @@ from ledger.errors import Rejected
 from node.jsonrpc import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    OVERLOADED,
     TOO_LARGE,
     Fault,
     Item,
@@ -34,6 +35,7 @@ from node.rpc_methods import METHODS
 from node.service import NodeService
 
 ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # of one batch, and then the last of them
+BATCHES_BYTES_MAX: Final = 64 * 1024 * 1024  # answers that wait for the rest of their batch, of all, and then the last
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Dispatcher:
         self.metrics = metrics
         self.gate = gate
         self._long_reads = LongReads(service)
+        self._batches_bytes = 0
 
     async def answer(
         self, raw: bytes, visitor: Visitor, handlers: Mapping[str, Handler] = _NO_HANDLERS
@@ -77,25 +80,38 @@ class Dispatcher:
     async def _answer_batch(self, items: list[Item], visitor: Visitor, handlers: Mapping[str, Handler]) -> bytes | None:
         """Calls that wait run side by side, each begun in its order; reads let others have a turn in between.
 
-        Once the answers fill ``ANSWERS_BYTES_MAX``, what is left is refused unasked.
+        Once the answers fill ``ANSWERS_BYTES_MAX``, or those of all batches ``BATCHES_BYTES_MAX``, what is left is
+        refused unasked.
         """
         answers: list[asyncio.Task[bytes | None] | bytes | None] = []
         size_bytes = 0
-        for item in items:
-            if size_bytes > ANSWERS_BYTES_MAX:
-                answers.append(self._refuse_unasked(item))
-                continue
-            method = METHODS.get(item.method) if isinstance(item, Request) else None
-            if method is not None and method.is_waiting:
-                answers.append(asyncio.create_task(self._answer_item(item, visitor, handlers)))
-            else:
-                await asyncio.sleep(0)
-                answer = await self._answer_item(item, visitor, handlers)
-                size_bytes += len(answer or b"")
-                answers.append(answer)
-        done = [await one if isinstance(one, asyncio.Task) else one for one in answers]
+        try:
+            for item in items:
+                fault = self._find_lack_of_room(size_bytes)
+                if fault is not None:
+                    answers.append(self._refuse_unasked(item, fault))
+                    continue
+                method = METHODS.get(item.method) if isinstance(item, Request) else None
+                if method is not None and method.is_waiting:
+                    answers.append(asyncio.create_task(self._answer_item(item, visitor, handlers)))
+                else:
+                    await asyncio.sleep(0)
+                    answer = await self._answer_item(item, visitor, handlers)
+                    size_bytes += len(answer or b"")
+                    self._batches_bytes += len(answer or b"")
+                    answers.append(answer)
+            done = [await one if isinstance(one, asyncio.Task) else one for one in answers]
+        finally:
+            self._batches_bytes -= size_bytes
         said = [one for one in done if one is not None]
         return encode_batch(said) if said else None
+
+    def _find_lack_of_room(self, size_bytes: int) -> Fault | None:
+        if size_bytes > ANSWERS_BYTES_MAX:
+            return make_fault(TOO_LARGE, "answers_too_large", f"those before it have {ANSWERS_BYTES_MAX} bytes")
+        if self._batches_bytes > BATCHES_BYTES_MAX:
+            return make_fault(OVERLOADED, "too_many_requests", f"answers to batches have {BATCHES_BYTES_MAX} bytes")
+        return None
 
     async def _answer_item(self, item: Item, visitor: Visitor, handlers: Mapping[str, Handler]) -> bytes | None:
         if not isinstance(item, Request):
@@ -128,8 +144,7 @@ class Dispatcher:
         finally:
             self.metrics.observe_call(request.method, time.perf_counter() - began)
 
-    def _refuse_unasked(self, item: Item) -> bytes | None:
-        fault = make_fault(TOO_LARGE, "answers_too_large", f"those before it have {ANSWERS_BYTES_MAX} bytes")
+    def _refuse_unasked(self, item: Item, fault: Fault) -> bytes | None:
         answer = self._refuse(item.id, fault)
         return None if isinstance(item, Request) and item.is_notification else answer
 

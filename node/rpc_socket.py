@@ -1,7 +1,7 @@
 """One WebSocket: the same methods as over HTTP, and what its subscriptions hear.
 
 Touches the world (the socket, its tasks). What is to be sent waits in a queue of limited size, so that a slow reader
-costs itself the connection, and nobody else anything.
+costs itself the connection, and nobody else anything. What all connections together make us hold is limited too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from functools import partial
 from typing import Final, cast
 
 from aiohttp import WSMsgType, web
@@ -25,7 +26,9 @@ from node.subscriptions import Filter, News, NewsOfBlock, Topic, read_filter
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 8 * 1024 * 1024  # a full block's events, twice
+QUEUES_BYTES_MAX: Final = 64 * 1024 * 1024  # of all connections; beyond it, whoever has let most wait is too slow
 CALLS_MAX: Final = 64  # at once on one connection
+CALLS_BYTES_MAX: Final = 64 * 1024 * 1024  # at once on all; one that waits for its block keeps its message
 SUBSCRIPTIONS_MAX: Final = 16  # of one connection
 SOCKETS_MAX: Final = 256
 HEARTBEAT_SECONDS: Final = 20
@@ -38,7 +41,8 @@ READER_TOO_SLOW: Final = "reader_too_slow"
 class Socket:
     """One connection; ``run`` it until it ends."""
 
-    def __init__(self, dispatcher: Dispatcher, visitor: Visitor) -> None:
+    def __init__(self, hub: Hub, dispatcher: Dispatcher, visitor: Visitor) -> None:
+        self._hub = hub
         self._dispatcher = dispatcher
         self._visitor = visitor
         self._ws = web.WebSocketResponse(
@@ -52,7 +56,7 @@ class Socket:
         self._subscriptions: dict[int, tuple[Topic, Filter]] = {}
         self._last_subscription = 0
         self._queue: deque[bytes] = deque()
-        self._queue_bytes = 0
+        self.queue_bytes = 0
         self._has_more = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -68,6 +72,7 @@ class Socket:
         finally:
             for task in (writer, *self._calls):
                 task.cancel()
+            self._count(-self.queue_bytes)
             if self._closing is not None:
                 await self._closing
                 if request.transport is not None:
@@ -86,8 +91,14 @@ class Socket:
         """End the connection; the other side is told why, if it still reads."""
         if self._closing is None:
             self._queue.clear()
+            self._count(-self.queue_bytes)  # also what is on its way: it is given up within CLOSE_SECONDS
             self._subscriptions.clear()
             self._closing = asyncio.create_task(self._close(reason, code))
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more is sent."""
+        return self._closing is not None
 
     async def _close(self, reason: str, code: int) -> None:
         with contextlib.suppress(TimeoutError, ConnectionError):
@@ -95,28 +106,38 @@ class Socket:
                 await self._ws.close(code=code, message=reason.encode(), drain=False)
 
     def _take(self, raw: bytes) -> None:
-        if len(self._calls) >= CALLS_MAX:
-            fault = make_fault(OVERLOADED, "too_many_calls_at_once", f"at most {CALLS_MAX} on a connection")
-            self._send(encode_error(None, fault))
+        if len(self._calls) >= CALLS_MAX or self._hub.calls_bytes + len(raw) > CALLS_BYTES_MAX:
+            most = f"at most {CALLS_MAX} on a connection, and {CALLS_BYTES_MAX} bytes on all"
+            self._send(encode_error(None, make_fault(OVERLOADED, "too_many_calls_at_once", most)))
             return
+        self._hub.calls_bytes += len(raw)
         task = asyncio.create_task(self._answer(raw))
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(partial(self._forget_call, len(raw)))
 
     async def _answer(self, raw: bytes) -> None:
         answer = await self._dispatcher.answer(raw, self._visitor, self._handlers)
         if answer is not None:
             self._send(answer)
 
+    def _forget_call(self, size: int, task: asyncio.Task[None]) -> None:
+        self._hub.calls_bytes -= size
+        self._calls.discard(task)
+
+    def _count(self, size: int) -> None:
+        self.queue_bytes += size
+        self._hub.queues_bytes += size
+
     def _send(self, data: bytes) -> None:
         if self._closing is not None:
             return
-        self._queue_bytes += len(data)
-        if self._queue_bytes > QUEUE_BYTES_MAX:
+        if self.queue_bytes + len(data) > QUEUE_BYTES_MAX:
             self.close(READER_TOO_SLOW)
             return
+        self._count(len(data))
         self._queue.append(data)
         self._has_more.set()
+        self._hub.make_room()
 
     async def _write(self) -> None:
         with contextlib.suppress(ConnectionError):
@@ -126,7 +147,8 @@ class Socket:
                 while self._queue:
                     data = self._queue.popleft()
                     await self._ws.send_frame(data, WSMsgType.TEXT)
-                    self._queue_bytes -= len(data)
+                    if self._closing is None:
+                        self._count(-len(data))
 
     def _subscribe(self, _service: NodeService, topic: Topic, filter: dict[str, Json] | None = None) -> Subscription:
         if len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
@@ -148,6 +170,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._sockets: set[Socket] = set()
+        self.queues_bytes = 0  # that wait to be sent
+        self.calls_bytes = 0  # of the messages that are being answered
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -156,7 +180,7 @@ class Hub:
         """Serve one connection, unless there are too many."""
         if len(self._sockets) >= SOCKETS_MAX:
             return web.Response(status=503, text="too many connections")
-        socket = Socket(dispatcher, visitor)
+        socket = Socket(self, dispatcher, visitor)
         self._sockets.add(socket)
         try:
             return await socket.run(request)
@@ -168,6 +192,12 @@ class Hub:
         news = NewsOfBlock(block)
         for socket in list(self._sockets):
             socket.publish(news)
+
+    def make_room(self) -> None:
+        """Something more waits: if that is too much, the connection that lets most wait ends."""
+        if self.queues_bytes > QUEUES_BYTES_MAX:
+            slowest = max((one for one in self._sockets if not one.is_closing), key=lambda one: one.queue_bytes)
+            slowest.close(READER_TOO_SLOW)
 
     def close(self) -> None:
         """End every connection: the node stops."""

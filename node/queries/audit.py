@@ -9,12 +9,25 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby
 from operator import le
 from typing import Final, Literal, TypedDict
 
 from contracts_native import bills, credits, escrow
 from contracts_native.batteries import LOT_SOURCES, STORED
-from contracts_native.lots import MINTS, REISSUES, SLICES, WITHDRAWALS, LotId, Mint, get_lot, is_withdrawn
+from contracts_native.lots import (
+    MINTS,
+    REISSUES,
+    SLICES,
+    WITHDRAWALS,
+    LotId,
+    LotSlices,
+    Mint,
+    Reissue,
+    get_lot,
+    is_withdrawn,
+)
 from contracts_native.matching import CLAIMED
 from contracts_native.meters import METERS, Channel
 from contracts_native.readings import (
@@ -26,7 +39,7 @@ from contracts_native.readings import (
     list_facts,
 )
 from contracts_native.sites import PER_MILLE, SITES, Technology
-from contracts_native.slices import SliceStatus, is_partition
+from contracts_native.slices import Slice, SliceStatus, is_partition
 from ledger.block import Header
 from ledger.fields import HashText
 from ledger.parameters import get_parameters
@@ -40,6 +53,7 @@ FAULTS_SHOWN_MAX: Final = 100
 ALL_DAYS: Final = index.get_days(0, TIME_MS_MAX)
 Unit = Literal["wh", "cents"]
 Relation = Literal["=", "≤"]
+_Lot = tuple[bytes, int, int]  # meter, start, version
 
 
 class AuditSum(TypedDict):
@@ -123,31 +137,49 @@ def chain_audit(view: View) -> Audit:
 
 def _check_lots(view: View, header: Header) -> Iterator[Check]:
     """For each lot: Σ slices = minted Wh; over all lots: minted = the sum of all statuses that a slice can have."""
-    lifetime_ms = get_parameters(view.state).lot_lifetime_s * 1_000
-    untouched: dict[tuple[bytes, int, int], tuple[int, int]] = {}  # meter, start, version → Wh, end
-    for key, mint in _scan(view, MINTS):
-        untouched.update(_list_lots(key[:ID_BYTES], mint))
-    for key, reissue in _scan(view, REISSUES):
-        reissued = _read_lot_key(key)
-        untouched[reissued] = (reissue.wh, reissued[1] + reissue.interval_s * 1_000)
-    minted_wh = sum(wh for wh, _ in untouched.values())
+    last_expired_ms = header.time_ms - get_parameters(view.state).lot_lifetime_s * 1_000
     by_status: Counter[str] = Counter({status.value: 0 for status in SliceStatus})
-    slices_wh, faults = 0, []
-    for key, record in _scan(view, SLICES):
-        touched = _read_lot_key(key)
-        wh, end_ms = untouched.pop(touched, (0, 0))
-        if not is_partition(record.slices, wh):
-            faults.append(f"{touched[0].hex()}:{touched[1]}:{touched[2]}")
-        for one in record.slices:
-            is_expired = one.status is SliceStatus.ACTIVE and header.time_ms >= end_ms + lifetime_ms
-            by_status[SliceStatus.EXPIRED.value if is_expired else one.status.value] += one.end_wh - one.first_wh
-            slices_wh += one.end_wh - one.first_wh
-    for wh, end_ms in untouched.values():  # a lot that nobody touched is active, or past its lifetime
-        is_expired = header.time_ms >= end_ms + lifetime_ms
-        by_status[SliceStatus.EXPIRED.value if is_expired else SliceStatus.ACTIVE.value] += wh
-        slices_wh += wh
+    minted_wh, slices_wh, faults = 0, 0, []
+    for untouched, touched in _walk_meters(view):
+        minted_wh += sum(wh for wh, _ in untouched.values())
+        for lot, slices in touched:
+            wh, end_ms = untouched.pop(lot, (0, 0))
+            if not is_partition(slices, wh):
+                faults.append(f"{lot[0].hex()}:{lot[1]}:{lot[2]}")
+            for one in slices:
+                is_expired = one.status is SliceStatus.ACTIVE and end_ms <= last_expired_ms
+                by_status[SliceStatus.EXPIRED.value if is_expired else one.status.value] += one.end_wh - one.first_wh
+                slices_wh += one.end_wh - one.first_wh
+        for wh, end_ms in untouched.values():  # a lot that nobody touched is active, or past its lifetime
+            is_expired = end_ms <= last_expired_ms
+            by_status[SliceStatus.EXPIRED.value if is_expired else SliceStatus.ACTIVE.value] += wh
+            slices_wh += wh
     yield Check("slices_partition_each_lot", "wh", {"minted": minted_wh}, {"slices": slices_wh}, faults=faults)
     yield Check("minted_is_all_statuses", "wh", {"minted": minted_wh}, dict(by_status))
+
+
+def _walk_meters(view: View) -> Iterator[tuple[dict[_Lot, tuple[int, int]], list[tuple[_Lot, tuple[Slice, ...]]]]]:
+    """Meter after meter, so that no more is held than the lots of one: each with Wh and end, and those with slices."""
+    # The keys of all three tables begin with the meter; of one meter, what was minted comes before what was touched.
+    mints, reissues, slices = _scan(view, MINTS), _scan(view, REISSUES), _scan(view, SLICES)
+    merged: Iterator[tuple[bytes, Mint | Reissue | LotSlices]] = merge(mints, reissues, slices, key=_read_meter)
+    for _, rows in groupby(merged, key=_read_meter):
+        lots: dict[_Lot, tuple[int, int]] = {}
+        touched: list[tuple[_Lot, tuple[Slice, ...]]] = []
+        for key, record in rows:
+            match record:
+                case Mint():
+                    lots.update(_list_lots(key[:ID_BYTES], record))
+                case Reissue():
+                    lot = _read_lot_key(key)
+                    lots[lot] = (record.wh, lot[1] + record.interval_s * 1_000)
+                case LotSlices():
+                    touched.append((_read_lot_key(key), record.slices))
+        yield lots, touched
+
+
+def _read_meter(row: tuple[bytes, object]) -> bytes:
+    return row[0][:ID_BYTES]
 
 
 def _check_credits(view: View) -> Iterator[Check]:
@@ -280,13 +312,12 @@ def _list_unminted(view: View, meter: bytes, site: bytes, report: ReportRecord) 
             yield IntervalState.NOT_MINTED, fact.wh - fact.minted_wh
 
 
-def _read_lot_key(key: bytes) -> tuple[bytes, int, int]:
-    """Meter, start and version of a key that names a lot."""
+def _read_lot_key(key: bytes) -> _Lot:
     start_ms, version = key[ID_BYTES : ID_BYTES + NUMBER_BYTES], key[-NUMBER_BYTES:]
     return key[:ID_BYTES], int.from_bytes(start_ms, "big"), int.from_bytes(version, "big")
 
 
-def _list_lots(meter: bytes, mint: Mint) -> Iterator[tuple[tuple[bytes, int, int], tuple[int, int]]]:
+def _list_lots(meter: bytes, mint: Mint) -> Iterator[tuple[_Lot, tuple[int, int]]]:
     length_ms = mint.interval_s * 1_000
     for place, wh in enumerate(mint.wh):
         if wh:

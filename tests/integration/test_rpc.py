@@ -20,65 +20,16 @@ import pytest_asyncio
 from ledger.primitives import format_address
 from node import http_server, rpc, rpc_dispatch, rpc_methods, rpc_socket
 from node.jsonrpc import BATCH_MAX
-from node.rpc import RpcServer
 from node.rpc_gate import is_same_origin
+from tests.integration.rpc_door import ISSUE, Door, ask_socket, check_is_discreet, open_door
 from tests.integration.serving import close
-from tests.node.fake_service import ALICE, BOB, UTILITY, FakeService, make_issue, make_transfer, sign_fake
-
-ISSUE = sign_fake(make_issue("p1"), UTILITY)
-
-
-class Door:
-    """A server on a free port, the service behind it, and a plain HTTP session."""
-
-    def __init__(self, service: FakeService, server: RpcServer, session: aiohttp.ClientSession) -> None:
-        self.service = service
-        self.server = server
-        self.session = session
-        self.url = f"http://127.0.0.1:{server.port}"
-
-    async def post(self, body: bytes | str, **headers: str) -> tuple[int, bytes]:
-        async with self.session.post(f"{self.url}/rpc", data=body, headers=headers) as response:
-            return response.status, await response.read()
-
-    async def get(self, path: str, **headers: str) -> tuple[int, str]:
-        async with self.session.get(f"{self.url}{path}", headers=headers) as response:
-            return response.status, await response.text()
-
-    async def ask(self, method: str, params: Any = None) -> Any:
-        """A call by the foreign library: its ``Ok`` or ``Error``."""
-        status, body = await self.post(jsonrpcclient.request_json(method, params=params))
-        assert status == 200
-        return jsonrpcclient.parse_json(body.decode())
-
-    async def error_of(self, body: bytes) -> tuple[int, object]:
-        """The code and the id of the one error that a body is answered with."""
-        status, answer = await self.post(body)
-        assert status in (200, 413)
-        document = orjson.loads(answer)
-        assert document["jsonrpc"] == "2.0"
-        assert "result" not in document
-        check_is_discreet(answer)
-        return document["error"]["code"], document["id"]
-
-
-def check_is_discreet(answer: bytes) -> None:
-    """An error carries no traceback and no path."""
-    assert b"Traceback" not in answer
-    assert b".py" not in answer
-    assert b"/home" not in answer
+from tests.node.fake_service import ALICE, BOB, UTILITY, make_issue, make_transfer, sign_fake
 
 
 @pytest_asyncio.fixture
 async def door() -> AsyncIterator[Door]:
-    service = FakeService()
-    server = RpcServer(service, port=0)
-    await server.start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield Door(service, server, session)
-    finally:
-        await server.stop()
+    async with open_door() as opened:
+        yield opened
 
 
 async def test_a_foreign_client_calls_by_position_and_by_name(door: Door) -> None:
@@ -348,11 +299,6 @@ async def test_the_explorer_asks_only_what_a_node_answers(door: Door) -> None:
     )
     assert len(asked) > 15
     assert asked <= set(rpc_methods.METHODS)
-
-
-async def ask_socket(ws: aiohttp.ClientWebSocketResponse, method: str, params: Any, request_id: int = 1) -> Any:
-    await ws.send_str(orjson.dumps(jsonrpcclient.request(method, params=params, id=request_id)).decode())
-    return jsonrpcclient.parse(await ws.receive_json(timeout=5))
 
 
 async def test_a_websocket_answers_the_same_methods(door: Door) -> None:

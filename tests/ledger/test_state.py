@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ledger.encoding import encode
+from ledger.fields import Length
 from ledger.receipt import Event, event
-from ledger.state import State
+from ledger.state import CACHED_BYTES_MAX, HOT_VALUES_MAX, State
 from ledger.storage import MemoryStore
 from ledger.tables import Table
 
@@ -21,6 +23,13 @@ class Item:
     """A value to store."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class LargeItem:
+    """A value that takes some room."""
+
+    content: Annotated[bytes, Length(100_000)]
 
 
 @event("test.happened")
@@ -33,6 +42,7 @@ class Happened(Event):
 
 ITEMS: Table[Item] = Table("it", Item, missing="item_unknown")
 HOT_ITEMS: Table[Item] = Table("zh", Item, missing="item_unknown", is_hot=True)
+LARGE_ITEMS: Table[LargeItem] = Table("zl", LargeItem, missing="item_unknown")
 OTHERS: Table[Item] = Table("iu", Item, missing="other_unknown")
 TABLES = (ITEMS, OTHERS)
 
@@ -193,3 +203,24 @@ def test_the_hot_values_of_the_next_snapshot_are_those_that_its_store_holds() ->
     warm, cold = State(store, hot=hot), State(store)
     for key in (1, 2, 3):
         assert HOT_ITEMS.find(warm, key) == HOT_ITEMS.find(cold, key)
+
+
+def test_names_that_nobody_has_do_not_pile_up_while_no_block_comes() -> None:
+    hot: dict[bytes, object] = {}
+    store = MemoryStore([(HOT_ITEMS.key(0), encode((7,)))])
+    for number in range(HOT_VALUES_MAX + 2):
+        HOT_ITEMS.find(State(store, hot=hot), number)
+        assert len(hot) <= HOT_VALUES_MAX
+    assert HOT_ITEMS.get(State(store, hot=hot), 0) == Item(7)
+
+
+def test_an_overlay_that_reads_a_whole_table_keeps_no_more_of_it_than_so_many_bytes() -> None:
+    size = 20_000
+    count = 2 * CACHED_BYTES_MAX // size
+    state = State(MemoryStore((LARGE_ITEMS.key(number), encode((bytes(size),))) for number in range(count)))
+    LARGE_ITEMS.put(state, 3, value=LargeItem(b"changed"))
+    assert [len(item.content) for _, item in LARGE_ITEMS.scan(state)] == [size] * 3 + [7] + [size] * (count - 4)
+    gc.collect()
+    kept = sum(type(held) is LargeItem for held in gc.get_objects())
+    assert kept <= CACHED_BYTES_MAX // size + 1  # with the one that was changed
+    assert LARGE_ITEMS.get(state, 0) == LargeItem(bytes(size))

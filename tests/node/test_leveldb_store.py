@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import CorruptStore
 from ledger.storage import Changes, MemoryStore, compute_prefix_end
-from node.leveldb_store import LevelDbStore, StoreError
+from node.leveldb_store import CACHE_BYTES, WRITE_BUFFER_BYTES, LevelDbStore, StoreError
 
 KEYS = st.binary(min_size=1, max_size=3)
 BATCHES = st.lists(st.dictionaries(KEYS, st.none() | st.binary(max_size=8), max_size=6), max_size=5)
@@ -129,6 +130,18 @@ def test_compacting_gives_back_the_room_of_replaced_values(tmp_path: Path) -> No
     assert store.size_bytes() < before
     assert store.get(b"k1") is None
     store.close()
+
+
+def test_what_leveldb_holds_in_memory_stays_within_its_cache_and_two_buffers(tmp_path: Path) -> None:
+    store, random = LevelDbStore(tmp_path), Random(7)
+    held = []
+    for round_ in range(8):
+        store.write({b"%d %d" % (round_, at): random.randbytes(100_000) for at in range(70)}, sync=False)
+        assert sum(len(value) for _, value in store.scan(b"0", b"9")) == (round_ + 1) * 70 * 100_000
+        held.append(store.memory_bytes())
+    store.close()
+    assert held[0] > 70 * 100_000
+    assert max(held) < CACHE_BYTES + 3 * WRITE_BUFFER_BYTES  # a batch goes into a buffer whole
 
 
 def test_closing_twice_is_harmless(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from random import Random
 
@@ -25,8 +26,8 @@ from node.intake import (
     Intake,
 )
 from node.keystore import SigningKey
-from node.mempool import SENDER_FACTOR, Mempool, Overloaded
-from node.refusals import REFUSALS_MAX, REFUSED_BLOCKS, Refusals
+from node.mempool import DROPPED_REMEMBERED_MAX, SENDER_FACTOR, Mempool, Overloaded
+from node.refusals import ITEM_CHARACTERS_MAX, REFUSALS_MAX, REFUSED_BLOCKS, Refusals
 from tests.node.fake_service import (
     ALICE,
     BOB,
@@ -240,7 +241,7 @@ def test_what_is_remembered_of_a_refusal_keeps_nothing_of_where_it_was_raised() 
         assert way.send(worthless) is None
     refusal = way.mempool.refusals.find(worthless, height=0, is_from_door=False)
     assert refusal is not None
-    assert refusal.error.__traceback__ is None
+    assert refusal.restate().__traceback__ is None
     assert way.send(pending) is None
     tx_id = decode(pending).tx_id
     with pytest.raises(RuleViolated) as raised:
@@ -252,6 +253,33 @@ def test_what_is_remembered_of_a_refusal_keeps_nothing_of_where_it_was_raised() 
         assert (str(dropped), dropped.__traceback__) == ("block_full", None)
         with pytest.raises(RuleViolated):
             raise dropped
+
+
+def test_all_that_may_be_remembered_of_refusals_takes_no_more_than_it_says() -> None:
+    mempool = Mempool(transactions_max=1, bytes_max=1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(REFUSALS_MAX + 10):
+            tx_id = Hash(number.to_bytes(32, "big"))
+            committed = NotAdmitted("transaction_already_committed", tx_id.hex())
+            mempool.refusals.note(number.to_bytes(8, "big"), committed, tx_id, height=1)
+        refused, _ = tracemalloc.get_traced_memory()
+        for number in range(DROPPED_REMEMBERED_MAX + 10):
+            mempool.drop(Hash(number.to_bytes(32, "big")), RuleViolated("credits_missing", f"{number}"), height=1)
+        dropped, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (refused - before) >> 20 < 8
+    assert (dropped - refused) >> 20 < 6
+
+
+def test_what_a_stranger_names_is_remembered_up_to_a_length() -> None:
+    refusals = Refusals()
+    refusals.note(b"r", Malformed("choice_unknown", "x" * 100_000), None, height=1)
+    refusal = refusals.find(b"r", height=1, is_from_door=True)
+    assert refusal is not None
+    assert str(refusal.restate()) == "choice_unknown: " + "x" * ITEM_CHARACTERS_MAX
 
 
 def test_no_more_worthless_ones_are_looked_at_than_the_rate_says(monkeypatch: pytest.MonkeyPatch) -> None:

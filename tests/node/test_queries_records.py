@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -17,8 +18,9 @@ from contracts_native.meters import Channel
 from contracts_native.participants import PARTICIPANTS, Role
 from contracts_native.readings import Flag
 from contracts_native.sites import Technology
+from ledger.encoding import encode
 from ledger.errors import Malformed, Rejected
-from ledger.fields import Json
+from ledger.fields import Json, to_plain
 from ledger.merkle import check_inclusion
 from ledger.parameters import Parameters
 from ledger.primitives import Hash
@@ -259,6 +261,24 @@ def test_the_audit_holds_and_shows_both_sides() -> None:
         "expired": 0,
         "withdrawn": 0,
     }
+
+
+def test_an_audit_of_many_meters_holds_no_more_lots_than_those_of_one() -> None:
+    world, lots = QueryChain(), 500
+    trade(world)
+    ((_, mint),) = MINTS.scan(world.state)
+    many = encode(to_plain(replace(mint, wh=(1_000,) * lots)))
+    meters = [number.to_bytes(16, "big") for number in range(200)]
+    world.store.write({MINTS.key(meter, mint.start_ms): many for meter in meters})
+    view = world.view
+    tracemalloc.start()
+    try:
+        lots_audited, _ = audit.chain_audit(view)["sums"][:2]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert lots_audited["left"] == lots_audited["right"] == 100 + len(meters) * lots * 1_000
+    assert peak < 10 * 2**20  # a hundred thousand lots at once are thirty
 
 
 def test_the_audit_sees_a_lot_with_a_gap() -> None:
