@@ -16,7 +16,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from random import Random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -41,10 +41,11 @@ from p2p.session import (
     Session,
     SessionEvent,
 )
+from p2p.silence import TICK_MS
 from p2p.tls import PeerTls
+from p2p.wire import Wire
 
 PATH: Final = "/p2p"
-HEARTBEAT_SECONDS: Final = 15  # a peer that then answers no ping for half as long is gone
 DIAL_TIMEOUT_MS: Final = 5_000
 DIAL_CHECK_MS_MAX: Final = 10_000
 SOCKETS_MAX: Final = 128  # open inbound sockets, proven or not; a consortium has at most 40 authorities
@@ -53,7 +54,9 @@ SOCKETS_PER_SECOND: Final = 5  # from one address, after a burst; each costs two
 SOCKETS_BURST: Final = 100
 ADDRESSES_MAX: Final = 4_096  # whose rate is remembered
 ACCEPT_PAUSE_SECONDS: Final = 1  # after the system had no socket to give
-CLOSE_SECONDS: Final = 1  # for the other side to confirm the end of TLS
+# For the other side to confirm the end of TLS: meanwhile TLS reads whatever it sends. Only sockets that never became a
+# connection end this way, connections are cut.
+TLS_CLOSE_SECONDS: Final = 0.01
 # An ended connection is left by aiohttp and ssl as a cycle, with up to 200 KB of what it had sent.
 COLLECT_AFTER_CONNECTIONS: Final = 64
 HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
@@ -76,6 +79,22 @@ class NetworkHandler(Protocol):
     def on_peer_down(self, key: PublicKey, reason: str) -> None: ...
 
     def on_message(self, key: PublicKey, message: PeerMessage) -> None: ...
+
+
+class DialledWebSocket(aiohttp.ClientWebSocketResponse):
+    """Shows the transport below it, as a request does on the listening side."""
+
+    def __init__(
+        self,
+        reader: Any,
+        writer: Any,
+        protocol: str | None,
+        response: aiohttp.ClientResponse,
+        *rest: Any,
+        **options: Any,
+    ) -> None:
+        super().__init__(reader, writer, protocol, response, *rest, **options)
+        self.transport: Final = response.connection.transport if response.connection is not None else None
 
 
 class Network:
@@ -103,6 +122,7 @@ class Network:
         limits: PeerLimits = DEFAULT_LIMITS,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
         list_validators: Callable[[], Collection[PublicKey]] | None = None,
+        tick_ms: int = TICK_MS,
     ) -> None:
         self._local = local
         self._limits = limits
@@ -116,6 +136,7 @@ class Network:
         self._clock_ms = clock_ms
         self._make_nonce = make_nonce
         self._handshake_timeout_ms = handshake_timeout_ms
+        self._tick_ms = tick_ms
         self._book = PeerBook(local.public_key, addresses, random, limits)
         self._peers: dict[PublicKey, Connection] = {}
         self._connections: set[Connection] = set()
@@ -126,6 +147,7 @@ class Network:
         self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
         app = web.Application()
         app.router.add_get(PATH, self._serve)
+        app.on_response_prepare.append(_close_after)
         http_logger = logging.getLogger(f"{__name__}.http")
         http_logger.addFilter(_drop_traceback)
         self._runner = web.AppRunner(
@@ -133,6 +155,7 @@ class Network:
             access_log=None,
             logger=http_logger,
             keepalive_timeout=5,
+            lingering_time=0,  # nobody has anything to send in the body of a request
             shutdown_timeout=1,
         )
         self._serving: set[asyncio.BaseProtocol] = set()
@@ -154,7 +177,9 @@ class Network:
         await self._runner.setup()
         self._accepting = asyncio.create_task(self._accept_forever(self._listener))
         connector = aiohttp.TCPConnector(ssl=self._tls.dialling)
-        self._client = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        self._client = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), ws_response_class=DialledWebSocket
+        )
         self._start_task(self._dial_forever(self._client))
 
     async def stop(self) -> None:
@@ -285,7 +310,13 @@ class Network:
             return "stranger"
         return "peer_banned" if self._book.is_banned(key, self._clock_ms()) else None
 
-    async def _run_connection(self, ws: WebSocket, role: Role, host: str, expected_key: PublicKey | None) -> None:
+    async def _run_connection(
+        self, ws: WebSocket, wire: Wire, role: Role, host: str, expected_key: PublicKey | None
+    ) -> None:
+        if self._is_stopping:  # since it was accepted or dialled
+            wire.cut()
+            await ws.close()
+            return
         channel = self._tls.read_channel(ws.get_extra_info("ssl_object"))
         session = Session(
             self._local,
@@ -302,6 +333,7 @@ class Network:
         )
         connection = Connection(
             ws,
+            wire,
             session,
             role=role,
             host=host,
@@ -309,14 +341,16 @@ class Network:
             on_event=self._handle_event,
             time_share_percent=self._limits.time_share_percent,
             handshake_timeout_ms=self._handshake_timeout_ms,
+            tick_ms=self._tick_ms,
         )
         self._connections.add(connection)
         try:
             await connection.serve()
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)  # before the farewell, which may take a while
-            await connection.say_farewell()
+            await connection.end()
         finally:
+            connection.cut()
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)
             self._connections.discard(connection)
@@ -357,7 +391,7 @@ class Network:
                 accepted,
                 ssl=self._tls.listening,
                 ssl_handshake_timeout=timeout_seconds,
-                ssl_shutdown_timeout=CLOSE_SECONDS,
+                ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
             )
         except OSError as error:  # of TLS, of the socket, of the time
             reason = "stranger" if isinstance(error, ssl.SSLCertVerificationError) else "tls_handshake_failed"
@@ -374,19 +408,17 @@ class Network:
             protocol.force_close()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        ws = web.WebSocketResponse(
-            compress=False, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
-        )
+        ws = web.WebSocketResponse(compress=False, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False)
         if not ws.can_prepare(request).ok:
-            return _close_after(web.Response(status=426, text="only WebSocket connections of peers are served here\n"))
+            return web.Response(status=426, text="only WebSocket connections of peers are served here\n")
         unproven = sum(not (connection.is_proven or connection.is_dialled_by_us) for connection in self._connections)
         if self._is_stopping or unproven >= HANDSHAKES_MAX:
-            return _close_after(web.Response(status=503, text="too many handshakes are under way\n"))
+            return web.Response(status=503, text="too many handshakes are under way\n")
         protocol = request.protocol
         self._serving.add(protocol)
         try:
             await ws.prepare(request)
-            await self._run_connection(ws, Role.LISTENER, request.remote or "", None)
+            await self._run_connection(ws, Wire(request.transport), Role.LISTENER, request.remote or "", None)
         except ConnectionError:
             _logger.debug("a socket closed during its upgrade")
         finally:
@@ -422,9 +454,10 @@ class Network:
             url = URL.build(scheme="https", host=address.host, port=address.port, path=PATH)
             async with asyncio.timeout(DIAL_TIMEOUT_MS / 1000):
                 ws = await client.ws_connect(
-                    url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
+                    url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False
                 )
-            await self._run_connection(ws, Role.DIALLER, address.host, address.public_key)
+            assert isinstance(ws, DialledWebSocket), "the client makes no others"
+            await self._run_connection(ws, Wire(ws.transport), Role.DIALLER, address.host, address.public_key)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Rejected) as error:
             _logger.debug("dialling %s:%d failed: %s", address.host, address.port, error)
         finally:
@@ -439,9 +472,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _close_after(response: web.Response) -> web.Response:
-    response.force_close()
-    return response
+async def _close_after(_request: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()  # a socket is for one connection, or for one answer
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
