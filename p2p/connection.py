@@ -11,10 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
-from aiohttp import web
 
 from ledger.primitives import PublicKey
 from p2p.budgets import TimeBudget
@@ -22,17 +21,13 @@ from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass, compute_cost_us
 from p2p.outbox import Outbox
 from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
 from p2p.silence import TICK_MS, Silence, Verdict
-from p2p.wire import Wire
+from p2p.wire import WebSocket, Wire
 
 FAREWELL_TIMEOUT_MS: Final = 500
 LAST_MESSAGES_MAX: Final = 256  # looked at after the end, for the one by which the peer closes
 CLOSE_NORMALLY: Final = aiohttp.WSCloseCode.OK.to_bytes(2, "big")
 TURN_US_MAX: Final = 1_000  # a peer's messages taken in before anything else gets a turn
 
-WebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
-ENDINGS: Final = frozenset(
-    (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
-)
 _logger = logging.getLogger(__name__)
 
 
@@ -199,10 +194,13 @@ class Connection:
             self._writer.cancel()
 
     async def _hear_farewell(self) -> None:
-        """Until the peer has closed as well; one that goes on sending is left unread."""
+        """Until the peer has closed as well; one that goes on sending, or sends rubbish, is left unread."""
         for _ in range(LAST_MESSAGES_MAX):
-            if (await self._ws.receive()).type in ENDINGS:
-                return
+            match (await self._ws.receive()).type:
+                case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSED:
+                    return
+                case aiohttp.WSMsgType.ERROR:
+                    break
         await self._wire.lost
 
     def _log_failures(self, outcomes: Sequence[object]) -> None:
@@ -293,11 +291,10 @@ class Connection:
             await self._has_output.wait()
             self._has_output.clear()
             await self._write_waiting()
-        if not self._ws.closed:
-            if self._farewell:
-                await self._ws.send_bytes(self._farewell)
-            # Not by close(), which reads on without a limit until the peer has closed as well.
-            await self._ws.send_frame(CLOSE_NORMALLY, aiohttp.WSMsgType.CLOSE)
+        if self._farewell:
+            await self._ws.send_bytes(self._farewell)
+        # Not by close(), which reads on without a limit until the peer has closed as well.
+        await self._ws.send_frame(CLOSE_NORMALLY, aiohttp.WSMsgType.CLOSE)
 
     async def _write_waiting(self) -> None:
         """Write until nothing waits, the transport's own frames first."""

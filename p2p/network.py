@@ -16,17 +16,18 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TimeBudget, TokenBuckets
-from p2p.connection import Connection, PeerInfo, WebSocket
+from p2p.connection import Connection, PeerInfo
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
 from p2p.session import (
@@ -43,7 +44,7 @@ from p2p.session import (
 )
 from p2p.silence import TICK_MS
 from p2p.tls import PeerTls
-from p2p.wire import Wire
+from p2p.wire import DialledWebSocket, ListeningWebSocket, WebSocket, Wire
 
 PATH: Final = "/p2p"
 DIAL_TIMEOUT_MS: Final = 5_000
@@ -79,22 +80,6 @@ class NetworkHandler(Protocol):
     def on_peer_down(self, key: PublicKey, reason: str) -> None: ...
 
     def on_message(self, key: PublicKey, message: PeerMessage) -> None: ...
-
-
-class DialledWebSocket(aiohttp.ClientWebSocketResponse):
-    """Shows the transport below it, as a request does on the listening side."""
-
-    def __init__(
-        self,
-        reader: Any,
-        writer: Any,
-        protocol: str | None,
-        response: aiohttp.ClientResponse,
-        *rest: Any,
-        **options: Any,
-    ) -> None:
-        super().__init__(reader, writer, protocol, response, *rest, **options)
-        self.transport: Final = response.connection.transport if response.connection is not None else None
 
 
 class Network:
@@ -145,9 +130,8 @@ class Network:
         self._is_stopping = False
         self._ended = 0  # connections, since the start
         self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
-        app = web.Application()
+        app = web.Application(middlewares=[_close_after])
         app.router.add_get(PATH, self._serve)
-        app.on_response_prepare.append(_close_after)
         http_logger = logging.getLogger(f"{__name__}.http")
         http_logger.addFilter(_drop_traceback)
         self._runner = web.AppRunner(
@@ -408,7 +392,7 @@ class Network:
             protocol.force_close()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        ws = web.WebSocketResponse(compress=False, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False)
+        ws = ListeningWebSocket(compress=False, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False)
         if not ws.can_prepare(request).ok:
             return web.Response(status=426, text="only WebSocket connections of peers are served here\n")
         unproven = sum(not (connection.is_proven or connection.is_dialled_by_us) for connection in self._connections)
@@ -418,7 +402,7 @@ class Network:
         self._serving.add(protocol)
         try:
             await ws.prepare(request)
-            await self._run_connection(ws, Wire(request.transport), Role.LISTENER, request.remote or "", None)
+            await self._run_connection(ws, Wire(ws.transport), Role.LISTENER, request.remote or "", None)
         except ConnectionError:
             _logger.debug("a socket closed during its upgrade")
         finally:
@@ -472,8 +456,16 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _close_after(_request: web.Request, response: web.StreamResponse) -> None:
-    response.force_close()  # a socket is for one connection, or for one answer
+@web.middleware
+async def _close_after(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A socket is for one connection or for one answer, else it could ask without a limit."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.force_close()
+        raise
+    response.force_close()
+    return response
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:
