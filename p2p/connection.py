@@ -63,7 +63,6 @@ class Connection:
         host: str,
         clock_ms: Callable[[], int],
         on_event: Callable[[Connection, SessionEvent], None],
-        time_share_percent: int = 100,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
         tick_ms: int = TICK_MS,
     ) -> None:
@@ -81,8 +80,7 @@ class Connection:
         self._ping: bytes | None = None  # to be sent,
         self._pong: bytes | None = None  # and the newest that is owed
         self._outbox = Outbox()
-        self._time = TimeBudget(time_share_percent, clock_ms())
-        self.shared_time: TimeBudget | None = None  # that it has to share with others, beside its own
+        self.times: Sequence[TimeBudget] = ()  # what it uses is charged to each, once its key is proven
         self._turn_us = self._used_us = self._paused_ms = 0
         self._has_output = asyncio.Event()
         self._started_ms = clock_ms()
@@ -271,9 +269,7 @@ class Connection:
         self._turn_us += used_us
         self._used_us += used_us
         now_ms = self._clock_ms()
-        pause_ms = self._time.charge(used_us, now_ms)
-        if self.shared_time is not None:
-            pause_ms = max(pause_ms, self.shared_time.charge(used_us, now_ms))
+        pause_ms = max((time.charge(used_us, now_ms) for time in self.times), default=0)
         if pause_ms or self._turn_us >= TURN_US_MAX:
             self._turn_us = 0
             self._paused_ms += pause_ms

@@ -115,6 +115,7 @@ class Network:
         self._list_allowed = list_allowed
         self._list_validators = list_validators
         self._guests_time = TimeBudget(limits.time_share_percent, clock_ms())
+        self._times: dict[PublicKey, TimeBudget] = {}  # of every allowed key that came, since it may come anew
         self._tls = PeerTls(local)
         self._handler = handler
         self._get_height = get_height
@@ -217,7 +218,8 @@ class Network:
         for key in [key for key in self._peers if key not in allowed]:
             self.disconnect(key, "stranger")
         for key, connection in self._peers.items():
-            connection.shared_time = self._find_shared_time(key)
+            connection.times = self._list_times(key)
+        self._times = {key: time for key, time in self._times.items() if key in allowed}
 
     def peers(self) -> list[PeerInfo]:
         """The connected peers, by key."""
@@ -270,7 +272,7 @@ class Network:
             existing.refuse("duplicate_connection")
         self._peers[key] = connection
         connection.is_proven = True
-        connection.shared_time = self._find_shared_time(key)
+        connection.times = self._list_times(key)
         self._book.note_connected(key, self._clock_ms())
         _logger.info("peer up: %s", connection.name)
         self._handler.on_peer_up(key, height)
@@ -285,9 +287,11 @@ class Network:
         _logger.info("peer down: %s %s", connection.name, reason)
         self._handler.on_peer_down(key, reason)
 
-    def _find_shared_time(self, key: PublicKey) -> TimeBudget | None:
+    def _list_times(self, key: PublicKey) -> list[TimeBudget]:
+        """What a peer may use of our time: its own share, and a guest also of what all guests have."""
+        own = self._times.setdefault(key, TimeBudget(self._limits.time_share_percent, self._clock_ms()))
         is_guest = self._list_validators is not None and key not in self._list_validators()
-        return self._guests_time if is_guest else None
+        return [own, self._guests_time] if is_guest else [own]
 
     def _find_refusal(self, key: PublicKey) -> str | None:
         if key not in self._list_allowed():
@@ -323,7 +327,6 @@ class Network:
             host=host,
             clock_ms=self._clock_ms,
             on_event=self._handle_event,
-            time_share_percent=self._limits.time_share_percent,
             handshake_timeout_ms=self._handshake_timeout_ms,
             tick_ms=self._tick_ms,
         )
