@@ -89,6 +89,7 @@ async def flood(ws: aiohttp.ClientWebSocketResponse) -> None:
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):
         while True:
             await ws.send_bytes(FLOOD)
+            await asyncio.sleep(0)  # a transport that is about to close takes it without a pause
 
 
 async def breach(_network: Network, raw: RawPeer) -> None:
