@@ -150,6 +150,7 @@ class Connection:
     def close(self, reason: str, farewell: bytes = b"") -> None:
         if not self._is_closing.is_set():
             self.reason, self._farewell = reason, farewell
+            self._wire.hang_up()  # at once: until the tasks have had their turns, megabytes may arrive
             self._is_closing.set()
             self._has_output.set()
 
@@ -177,7 +178,6 @@ class Connection:
         Whom we have nothing to tell has ended it itself: there is nothing to wait for but our last frame's way out.
         """
         assert self._writer is not None, "ended after serving"
-        self._wire.hang_up()
         parting = asyncio.create_task(self._hear_farewell()) if self._farewell else self._writer
         await asyncio.wait([parting], timeout=FAREWELL_TIMEOUT_MS / 1000)
         self.cut()
