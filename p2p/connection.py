@@ -1,33 +1,33 @@
 """One live connection: a socket, its session and its outbox, served by a reading and a writing task.
 
 Touches the world (the socket). It moves frames and nothing else: every event goes to the network that owns it, and
-the first reason to close is the one that counts.
+the first reason to close is the one that counts. However it ends, the socket is cut, not left to be closed: a peer that
+still sends must cost nothing from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import aiohttp
-from aiohttp import web
 
 from ledger.primitives import PublicKey
 from p2p.budgets import TimeBudget
 from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass, compute_cost_us
 from p2p.outbox import Outbox
 from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
+from p2p.silence import TICK_MS, Silence, Verdict
+from p2p.wire import WebSocket, Wire
 
 FAREWELL_TIMEOUT_MS: Final = 500
+LAST_MESSAGES_MAX: Final = 256  # looked at after the end, for the one by which the peer closes
+CLOSE_NORMALLY: Final = aiohttp.WSCloseCode.OK.to_bytes(2, "big")
 TURN_US_MAX: Final = 1_000  # a peer's messages taken in before anything else gets a turn
 
-WebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 _logger = logging.getLogger(__name__)
 
 
@@ -56,24 +56,31 @@ class Connection:
     def __init__(
         self,
         ws: WebSocket,
+        wire: Wire,
         session: Session,
         *,
         role: Role,
         host: str,
         clock_ms: Callable[[], int],
         on_event: Callable[[Connection, SessionEvent], None],
-        time_share_percent: int = 100,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
+        tick_ms: int = TICK_MS,
     ) -> None:
         self._ws = ws
+        self._wire = wire
         self._session = session
         self._host = host
         self._clock_ms = clock_ms
         self._on_event = on_event
         self._handshake_timeout_ms = handshake_timeout_ms
+        self._tick_ms = tick_ms
+        self._silence = Silence()
+        self._taken = 0  # messages
+        self._is_left_unread = False
+        self._ping: bytes | None = None  # to be sent,
+        self._pong: bytes | None = None  # and the newest that is owed
         self._outbox = Outbox()
-        self._time = TimeBudget(time_share_percent, clock_ms())
-        self.shared_time: TimeBudget | None = None  # that it has to share with others, beside its own
+        self.times: Sequence[TimeBudget] = ()  # what it uses is charged to each, once its key is proven
         self._turn_us = self._used_us = self._paused_ms = 0
         self._has_output = asyncio.Event()
         self._started_ms = clock_ms()
@@ -143,6 +150,7 @@ class Connection:
     def close(self, reason: str, farewell: bytes = b"") -> None:
         if not self._is_closing.is_set():
             self.reason, self._farewell = reason, farewell
+            self._wire.hang_up()  # at once: until the tasks have had their turns, megabytes may arrive
             self._is_closing.set()
             self._has_output.set()
 
@@ -150,29 +158,48 @@ class Connection:
         """Read and write until either side ends the connection; ``reason`` then says why."""
         self._handle([self._session.start(self._started_ms)])
         timer = asyncio.get_running_loop().call_later(self._handshake_timeout_ms / 1000, self._check_handshake)
+        self._plan_tick()
         self._writer = asyncio.create_task(self._write())
         readers = [asyncio.create_task(self._read()), asyncio.create_task(self._is_closing.wait())]
         try:
             await asyncio.wait([*readers, self._writer], return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
+            self._ticker.cancel()
             for task in readers:
                 task.cancel()
             self._log_failures(await asyncio.gather(*readers, return_exceptions=True))
             self.close("connection_lost")
             self._session.refuse(self.reason)  # from here on nothing is queued
 
-    async def say_farewell(self) -> None:
-        """Tell the peer why and close the socket: politely if it goes along, else by force, within a second."""
-        assert self._writer is not None, "said after serving"
-        await asyncio.wait([self._writer], timeout=FAREWELL_TIMEOUT_MS / 1000)
-        if not self._writer.done():
-            # The peer does not read: waiting for a polite end would keep its socket and our buffers. The writer is
-            # not cancelled, since aiohttp shares one drain future between writers; it ends when the socket does.
-            _shut_socket(self._ws)
-            await asyncio.wait([self._writer], timeout=FAREWELL_TIMEOUT_MS / 1000)
-        self._writer.cancel()
-        self._log_failures(await asyncio.gather(self._writer, return_exceptions=True))
+    async def end(self) -> None:
+        """Tell the peer why, give it half a second to close as well, and cut.
+
+        Whom we have nothing to tell has ended it itself: there is nothing to wait for but our last frame's way out.
+        """
+        assert self._writer is not None, "ended after serving"
+        parting = asyncio.create_task(self._hear_farewell()) if self._farewell else self._writer
+        await asyncio.wait([parting], timeout=FAREWELL_TIMEOUT_MS / 1000)
+        self.cut()
+        parting.cancel()
+        self._log_failures(await asyncio.gather(parting, self._writer, return_exceptions=True))
+        await self._ws.close()  # aiohttp lets go of it; nothing can be sent or read any more
+
+    def cut(self) -> None:
+        """Nothing of it costs anything from now on: what is under way is lost, and whoever waits for it fails."""
+        self._wire.cut()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def _hear_farewell(self) -> None:
+        """Until the peer has closed as well; one that goes on sending, or sends rubbish, is left unread."""
+        for _ in range(LAST_MESSAGES_MAX):
+            match (await self._ws.receive()).type:
+                case aiohttp.WSMsgType.CLOSE | aiohttp.WSMsgType.CLOSED:
+                    return
+                case aiohttp.WSMsgType.ERROR:
+                    break
+        await self._wire.lost
 
     def _log_failures(self, outcomes: Sequence[object]) -> None:
         for outcome in outcomes:
@@ -184,6 +211,22 @@ class Connection:
         if not self._session.is_established:
             self.refuse("handshake_timeout")
 
+    def _plan_tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(self._tick_ms / 1000, self._tick)
+
+    def _tick(self) -> None:
+        heard = self._wire.arrived_bytes + self._taken
+        match self._silence.tick(heard=heard, is_listening=not self._is_left_unread):
+            case Verdict.PING:
+                self._ping = b""
+                self._has_output.set()
+            case Verdict.DEAD:
+                self.refuse("peer_silent")
+                return
+            case Verdict.NOTHING:
+                pass
+        self._plan_tick()
+
     def _handle(self, events: list[SessionEvent] | list[FrameToSend]) -> None:
         for event in events:
             self._on_event(self, event)
@@ -192,10 +235,9 @@ class Connection:
         # Callbacks run here, one after the other: a slow one stops the reading, and TCP slows the peer.
         while not self._session.is_closed:
             message = await self._ws.receive()
+            self._taken += 1
             if not self._take(message):
                 return
-            if message.type is aiohttp.WSMsgType.PING:
-                await self._ws.pong(message.data)
             await self._pace(compute_cost_us(message.data) if message.type is aiohttp.WSMsgType.BINARY else 0)
 
     def _take(self, message: aiohttp.WSMessage) -> bool:
@@ -206,6 +248,10 @@ class Connection:
                 self._handle(self._session.receive(message.data, now_ms))
             case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG:
                 self._handle(self._session.receive_ping(len(message.data), now_ms))
+                if message.type is aiohttp.WSMsgType.PING:
+                    # By the writer: who reads while it waits for room to write would no longer hear the peer.
+                    self._pong = message.data
+                    self._has_output.set()
             case aiohttp.WSMsgType.TEXT:
                 self.refuse("message_malformed", "text, not binary")
             case aiohttp.WSMsgType.ERROR:
@@ -223,13 +269,13 @@ class Connection:
         self._turn_us += used_us
         self._used_us += used_us
         now_ms = self._clock_ms()
-        pause_ms = self._time.charge(used_us, now_ms)
-        if self.shared_time is not None:
-            pause_ms = max(pause_ms, self.shared_time.charge(used_us, now_ms))
+        pause_ms = max((time.charge(used_us, now_ms) for time in self.times), default=0)
         if pause_ms or self._turn_us >= TURN_US_MAX:
             self._turn_us = 0
             self._paused_ms += pause_ms
+            self._is_left_unread = pause_ms > 0
             await asyncio.sleep(pause_ms / 1000)
+            self._is_left_unread = False
 
     def _handle_broken_frame(self, error: object) -> None:
         if isinstance(error, aiohttp.WebSocketError):
@@ -237,22 +283,25 @@ class Connection:
             self.refuse("message_too_large" if is_large else "message_malformed", str(error))
 
     async def _write(self) -> None:
-        try:
-            while not self._is_closing.is_set():
-                await self._has_output.wait()
-                self._has_output.clear()
-                while not self._is_closing.is_set() and (frame := self._outbox.take()) is not None:
-                    await self._ws.send_bytes(frame)
-            if self._farewell and not self._ws.closed:
-                await self._ws.send_bytes(self._farewell)
-        finally:
-            await self._ws.close()
+        while not self._is_closing.is_set():
+            await self._has_output.wait()
+            self._has_output.clear()
+            await self._write_waiting()
+        if self._farewell:
+            await self._ws.send_bytes(self._farewell)
+        # Not by close(), which reads on without a limit until the peer has closed as well.
+        await self._ws.send_frame(CLOSE_NORMALLY, aiohttp.WSMsgType.CLOSE)
 
-
-def _shut_socket(ws: WebSocket) -> None:
-    # Through a duplicate, since the socket that a transport lends out cannot be shut on every event loop.
-    lent: socket.socket | None = ws.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        if lent is not None:
-            with socket.socket(fileno=os.dup(lent.fileno())) as duplicate:
-                duplicate.shutdown(socket.SHUT_RDWR)
+    async def _write_waiting(self) -> None:
+        """Write until nothing waits, the transport's own frames first."""
+        while not self._is_closing.is_set():
+            if self._pong is not None:
+                pong, self._pong = self._pong, None
+                await self._ws.pong(pong)
+            elif self._ping is not None:
+                ping, self._ping = self._ping, None
+                await self._ws.ping(ping)
+            elif (frame := self._outbox.take()) is not None:
+                await self._ws.send_bytes(frame)
+            else:
+                return

@@ -21,12 +21,13 @@ from typing import Final, Protocol
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
 from yarl import URL
 
 from ledger.errors import Rejected
 from ledger.primitives import PublicKey
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TimeBudget, TokenBuckets
-from p2p.connection import Connection, PeerInfo, WebSocket
+from p2p.connection import Connection, PeerInfo
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
 from p2p.session import (
@@ -41,10 +42,11 @@ from p2p.session import (
     Session,
     SessionEvent,
 )
+from p2p.silence import TICK_MS
 from p2p.tls import PeerTls
+from p2p.wire import DialledWebSocket, ListeningWebSocket, WebSocket, Wire
 
 PATH: Final = "/p2p"
-HEARTBEAT_SECONDS: Final = 15  # a peer that then answers no ping for half as long is gone
 DIAL_TIMEOUT_MS: Final = 5_000
 DIAL_CHECK_MS_MAX: Final = 10_000
 SOCKETS_MAX: Final = 128  # open inbound sockets, proven or not; a consortium has at most 40 authorities
@@ -53,7 +55,9 @@ SOCKETS_PER_SECOND: Final = 5  # from one address, after a burst; each costs two
 SOCKETS_BURST: Final = 100
 ADDRESSES_MAX: Final = 4_096  # whose rate is remembered
 ACCEPT_PAUSE_SECONDS: Final = 1  # after the system had no socket to give
-CLOSE_SECONDS: Final = 1  # for the other side to confirm the end of TLS
+# For the other side to confirm the end of TLS: meanwhile TLS reads whatever it sends. Only sockets that never became a
+# connection end this way, connections are cut.
+TLS_CLOSE_SECONDS: Final = 0.01
 # An ended connection is left by aiohttp and ssl as a cycle, with up to 200 KB of what it had sent.
 COLLECT_AFTER_CONNECTIONS: Final = 64
 HANDSHAKES_MAX: Final = 8  # inbound, unproven; each may hold one frame of FRAME_BYTES_MAX
@@ -103,6 +107,7 @@ class Network:
         limits: PeerLimits = DEFAULT_LIMITS,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
         list_validators: Callable[[], Collection[PublicKey]] | None = None,
+        tick_ms: int = TICK_MS,
     ) -> None:
         self._local = local
         self._limits = limits
@@ -110,12 +115,14 @@ class Network:
         self._list_allowed = list_allowed
         self._list_validators = list_validators
         self._guests_time = TimeBudget(limits.time_share_percent, clock_ms())
+        self._times: dict[PublicKey, TimeBudget] = {}  # of every allowed key that came, since it may come anew
         self._tls = PeerTls(local)
         self._handler = handler
         self._get_height = get_height
         self._clock_ms = clock_ms
         self._make_nonce = make_nonce
         self._handshake_timeout_ms = handshake_timeout_ms
+        self._tick_ms = tick_ms
         self._book = PeerBook(local.public_key, addresses, random, limits)
         self._peers: dict[PublicKey, Connection] = {}
         self._connections: set[Connection] = set()
@@ -124,7 +131,7 @@ class Network:
         self._is_stopping = False
         self._ended = 0  # connections, since the start
         self.refusals: Final[Counter[str]] = Counter()  # reason → connections that we ended for it
-        app = web.Application()
+        app = web.Application(middlewares=[_close_after])
         app.router.add_get(PATH, self._serve)
         http_logger = logging.getLogger(f"{__name__}.http")
         http_logger.addFilter(_drop_traceback)
@@ -133,6 +140,7 @@ class Network:
             access_log=None,
             logger=http_logger,
             keepalive_timeout=5,
+            lingering_time=0,  # nobody has anything to send in the body of a request
             shutdown_timeout=1,
         )
         self._serving: set[asyncio.BaseProtocol] = set()
@@ -154,7 +162,9 @@ class Network:
         await self._runner.setup()
         self._accepting = asyncio.create_task(self._accept_forever(self._listener))
         connector = aiohttp.TCPConnector(ssl=self._tls.dialling)
-        self._client = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        self._client = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), ws_response_class=DialledWebSocket
+        )
         self._start_task(self._dial_forever(self._client))
 
     async def stop(self) -> None:
@@ -208,7 +218,8 @@ class Network:
         for key in [key for key in self._peers if key not in allowed]:
             self.disconnect(key, "stranger")
         for key, connection in self._peers.items():
-            connection.shared_time = self._find_shared_time(key)
+            connection.times = self._list_times(key)
+        self._times = {key: time for key, time in self._times.items() if key in allowed}
 
     def peers(self) -> list[PeerInfo]:
         """The connected peers, by key."""
@@ -261,7 +272,7 @@ class Network:
             existing.refuse("duplicate_connection")
         self._peers[key] = connection
         connection.is_proven = True
-        connection.shared_time = self._find_shared_time(key)
+        connection.times = self._list_times(key)
         self._book.note_connected(key, self._clock_ms())
         _logger.info("peer up: %s", connection.name)
         self._handler.on_peer_up(key, height)
@@ -276,16 +287,24 @@ class Network:
         _logger.info("peer down: %s %s", connection.name, reason)
         self._handler.on_peer_down(key, reason)
 
-    def _find_shared_time(self, key: PublicKey) -> TimeBudget | None:
+    def _list_times(self, key: PublicKey) -> list[TimeBudget]:
+        """What a peer may use of our time: its own share, and a guest also of what all guests have."""
+        own = self._times.setdefault(key, TimeBudget(self._limits.time_share_percent, self._clock_ms()))
         is_guest = self._list_validators is not None and key not in self._list_validators()
-        return self._guests_time if is_guest else None
+        return [own, self._guests_time] if is_guest else [own]
 
     def _find_refusal(self, key: PublicKey) -> str | None:
         if key not in self._list_allowed():
             return "stranger"
         return "peer_banned" if self._book.is_banned(key, self._clock_ms()) else None
 
-    async def _run_connection(self, ws: WebSocket, role: Role, host: str, expected_key: PublicKey | None) -> None:
+    async def _run_connection(
+        self, ws: WebSocket, wire: Wire, role: Role, host: str, expected_key: PublicKey | None
+    ) -> None:
+        if self._is_stopping:  # since it was accepted or dialled
+            wire.cut()
+            await ws.close()
+            return
         channel = self._tls.read_channel(ws.get_extra_info("ssl_object"))
         session = Session(
             self._local,
@@ -302,21 +321,23 @@ class Network:
         )
         connection = Connection(
             ws,
+            wire,
             session,
             role=role,
             host=host,
             clock_ms=self._clock_ms,
             on_event=self._handle_event,
-            time_share_percent=self._limits.time_share_percent,
             handshake_timeout_ms=self._handshake_timeout_ms,
+            tick_ms=self._tick_ms,
         )
         self._connections.add(connection)
         try:
             await connection.serve()
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)  # before the farewell, which may take a while
-            await connection.say_farewell()
+            await connection.end()
         finally:
+            connection.cut()
             if connection.is_proven:
                 self._remove_peer(connection, connection.reason)
             self._connections.discard(connection)
@@ -357,7 +378,7 @@ class Network:
                 accepted,
                 ssl=self._tls.listening,
                 ssl_handshake_timeout=timeout_seconds,
-                ssl_shutdown_timeout=CLOSE_SECONDS,
+                ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
             )
         except OSError as error:  # of TLS, of the socket, of the time
             reason = "stranger" if isinstance(error, ssl.SSLCertVerificationError) else "tls_handshake_failed"
@@ -374,19 +395,17 @@ class Network:
             protocol.force_close()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        ws = web.WebSocketResponse(
-            compress=False, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
-        )
+        ws = ListeningWebSocket(compress=False, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False)
         if not ws.can_prepare(request).ok:
-            return _close_after(web.Response(status=426, text="only WebSocket connections of peers are served here\n"))
+            return web.Response(status=426, text="only WebSocket connections of peers are served here\n")
         unproven = sum(not (connection.is_proven or connection.is_dialled_by_us) for connection in self._connections)
         if self._is_stopping or unproven >= HANDSHAKES_MAX:
-            return _close_after(web.Response(status=503, text="too many handshakes are under way\n"))
+            return web.Response(status=503, text="too many handshakes are under way\n")
         protocol = request.protocol
         self._serving.add(protocol)
         try:
             await ws.prepare(request)
-            await self._run_connection(ws, Role.LISTENER, request.remote or "", None)
+            await self._run_connection(ws, Wire(ws.transport), Role.LISTENER, request.remote or "", None)
         except ConnectionError:
             _logger.debug("a socket closed during its upgrade")
         finally:
@@ -422,9 +441,10 @@ class Network:
             url = URL.build(scheme="https", host=address.host, port=address.port, path=PATH)
             async with asyncio.timeout(DIAL_TIMEOUT_MS / 1000):
                 ws = await client.ws_connect(
-                    url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, heartbeat=HEARTBEAT_SECONDS, autoping=False
+                    url, compress=0, max_msg_size=FRAME_BYTES_MAX + 1, autoclose=False, autoping=False
                 )
-            await self._run_connection(ws, Role.DIALLER, address.host, address.public_key)
+            assert isinstance(ws, DialledWebSocket), "the client makes no others"
+            await self._run_connection(ws, Wire(ws.transport), Role.DIALLER, address.host, address.public_key)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Rejected) as error:
             _logger.debug("dialling %s:%d failed: %s", address.host, address.port, error)
         finally:
@@ -439,7 +459,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _close_after(response: web.Response) -> web.Response:
+@web.middleware
+async def _close_after(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A socket is for one connection or for one answer, else it could ask without a limit."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.force_close()
+        raise
     response.force_close()
     return response
 

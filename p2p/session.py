@@ -30,7 +30,7 @@ from p2p.messages import (
 
 HANDSHAKE_TAG: Final = b"wattprint/p2p/handshake/2\0"
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
-PINGS_PER_MINUTE_MAX: Final = 120  # the transport's own heartbeat sends a handful
+PINGS_PER_MINUTE_MAX: Final = 120  # and pongs; an honest peer pings only whom it does not hear
 MINUTE_MS: Final = 60_000
 
 

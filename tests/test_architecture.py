@@ -61,6 +61,7 @@ CONTRACTS_ON_TOP: Final = frozenset({"table", "genesis"})  # put the families to
 WORLD: Final = (
     "p2p/network.py",
     "p2p/connection.py",
+    "p2p/wire.py",
     "p2p/tls.py",
     "node/runtime.py",
     "node/http_server.py",

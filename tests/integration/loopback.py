@@ -18,6 +18,7 @@ from p2p.messages import Disconnect, PeerMessage, decode_frame
 from p2p.network import Network
 from p2p.peers import PeerAddress
 from p2p.session import Channel, FrameToSend, LocalNode, Role, Session
+from p2p.silence import TICK_MS
 from p2p.tls import PeerTls
 from tests.p2p.dialogue import make_local
 
@@ -83,6 +84,7 @@ def make_network(
     clock_ms: Callable[[], int] = read_clock_ms,
     handshake_timeout_ms: int = 5_000,
     validators: Sequence[PublicKey] | None = None,
+    tick_ms: int = TICK_MS,
 ) -> Network:
     return Network(
         local=local,
@@ -95,6 +97,7 @@ def make_network(
         random=Random(1),
         handshake_timeout_ms=handshake_timeout_ms,
         list_validators=None if validators is None else lambda: validators,
+        tick_ms=tick_ms,
     )
 
 
@@ -162,12 +165,14 @@ class RawPeer:
 
 
 @asynccontextmanager
-async def raw_peer(network: Network, local: LocalNode, *, certified: LocalNode | None = None) -> AsyncIterator[RawPeer]:
+async def raw_peer(
+    network: Network, local: LocalNode, *, certified: LocalNode | None = None, autoping: bool = True
+) -> AsyncIterator[RawPeer]:
     """A connection as ``local``, over TLS with the certificate of ``certified`` (``local`` itself, if not given)."""
     tls = make_tls(certified or local)
     async with (
         aiohttp.ClientSession() as client,
-        client.ws_connect(get_url(network), ssl=tls.dialling, max_msg_size=0) as ws,
+        client.ws_connect(get_url(network), ssl=tls.dialling, max_msg_size=0, autoping=autoping) as ws,
     ):
         yield RawPeer(ws, local, tls.read_channel(ws.get_extra_info("ssl_object")))
 

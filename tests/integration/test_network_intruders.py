@@ -219,6 +219,22 @@ async def test_guests_share_one_part_of_our_time_and_a_validator_has_its_own() -
         assert paused == {NODES[2].public_key}  # who came when the others had used it up
 
 
+async def test_whoever_comes_anew_has_no_new_share() -> None:
+    handler = Recorder()
+    network = make_network(NODES[0], handler, clock_ms=lambda: 0)  # so that no time is given back
+    request = encode_frame(BlockRequest(1, 1))
+    burst = TIME_BURST_MS * 1000 // compute_cost_us(request)
+    async with running(network):
+        for count, heard, is_over in ((burst - 1, burst - 1, False), (2, burst + 1, True)):
+            async with raw_peer(network, NODES[1]) as raw:
+                await raw.shake_hands()
+                for _ in range(count):
+                    await raw.ws.send_bytes(request)
+                await handler.wait_until(partial(has_heard, handler, heard))
+                assert [info.paused_ms > 0 for info in network.peers()] == [is_over]
+            await handler.wait_until(lambda: handler.connected == set())
+
+
 def has_heard(handler: Recorder, count: int) -> bool:
     return len(handler.messages) == count
 
