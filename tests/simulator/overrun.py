@@ -1,7 +1,7 @@
 """More liars than the protocol bears: the chain may part, and what honest nodes then owe their operators is judged.
 
-Owns the end of such a run, in which the parts meet, and its judges. A fork itself is no failure. The liars lie no more
-once the parts have met: then those branches that a quorum follows must go on.
+Owns the end of such a run, in which the parts meet, and its judges. A fork itself is no failure. Where the
+liars lie no more once the parts have met, what a quorum follows must go on.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ GO_ON_MS_MAX: Final = 60_000
 GO_ON_BLOCKS: Final = 4
 
 
-def run_overrun(cluster: Cluster) -> None:
-    """The parts meet, and then judge. Raises ``Broken``."""
+def run_overrun(cluster: Cluster, *, are_reformed: bool) -> None:
+    """The parts meet, with liars who may lie no more; then judge. Raises ``Broken``."""
     check_always(cluster)
     for node in cluster.nodes:
         if node.mask is not None:
-            node.mask.is_reformed = True
+            node.mask.is_reformed = are_reformed
     cluster.meet()
     cluster.heal()
     cluster.run_for(SETTLE_MS)
-    if find_parting(cluster) is None:
-        judge_unforked(cluster)
+    if find_parting(cluster) is not None:
+        judge_fork(cluster, are_reformed=are_reformed)
     else:
-        judge_fork(cluster)
+        judge_unforked(cluster, are_reformed=are_reformed)
     check_always(cluster)
     check_evidence_is_what_was_heard(cluster)
     check_all_votes_name_the_guilty(cluster)
@@ -65,22 +65,26 @@ def check_always(cluster: Cluster) -> None:
         check_chain(cluster, node)
 
 
-def judge_unforked(cluster: Cluster) -> None:
-    """The lies came to nothing: one chain, no alarm, and it goes on."""
-    check_liveness(cluster)
+def judge_unforked(cluster: Cluster, *, are_reformed: bool) -> None:
+    """The lies came to nothing: one chain and no alarm; and it goes on, if that is in the hands of the honest."""
+    if are_reformed:
+        check_liveness(cluster)
     check_agreement(cluster)
     check_state_roots(cluster)
     require(cluster, not cluster.observed.forks, "no alarm without a fork", f"{cluster.observed.forks[:1]}")
 
 
-def judge_fork(cluster: Cluster) -> None:
+def judge_fork(cluster: Cluster, *, are_reformed: bool) -> None:
     """Everybody tells; who is on a branch that a quorum follows goes on, and has the evidence on it."""
     deadline_ms = cluster.timeline.now_ms + TELL_MS_MAX
     cluster.timeline.run_until(deadline_ms, stop=lambda: all(any(list_forks(one.store)) for one in cluster.honest))
     check_fork_is_told(cluster)
     check_parting_is_told(cluster)
-    check_branches_go_on(cluster)
-    check_evidence_is_recorded(cluster)
+    check_all_are_up(cluster)
+    if are_reformed:
+        check_branches_go_on(cluster)
+        check_evidence_is_recorded(cluster)
+        check_all_are_up(cluster)
 
 
 def check_fork_is_told(cluster: Cluster) -> None:
@@ -128,7 +132,7 @@ def _check_fork(cluster: Cluster, node: Node, fork: Fork) -> None:
 
 
 def check_branches_go_on(cluster: Cluster) -> None:
-    """Whoever is on a branch that a quorum follows decides on; all others are up, and where they were."""
+    """Whoever is on a branch that a quorum follows decides on."""
     going = list_going_on(cluster)
     target = {node.number: node.height + GO_ON_BLOCKS for node in going}
     deadline_ms = cluster.timeline.now_ms + GO_ON_MS_MAX
@@ -136,6 +140,10 @@ def check_branches_go_on(cluster: Cluster) -> None:
     stuck = [node.number for node in going if node.height < target[node.number]]
     heights = [node.height for node in cluster.nodes]
     require(cluster, not stuck, "a branch goes on", f"{stuck} of {sorted(target)} stand still: heights {heights}")
+
+
+def check_all_are_up(cluster: Cluster) -> None:
+    """No honest node has given up, whichever branch it is on."""
     down = [node.number for node in cluster.honest if node.core is None]
     require(cluster, not down, "a branch goes on", f"{down} are down")
 

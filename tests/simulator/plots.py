@@ -6,7 +6,7 @@ takes they part the chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -19,6 +19,7 @@ from tests.simulator.storm import Pay, Split, Storm, StormMove
 ATTACKED_MAX: Final = 4  # the highest height that is attacked
 ATTACK_MS_MAX: Final = 60_000
 ROUNDS: Final = 6
+PLOT_VALIDATORS_LEAST: Final = 4  # fewer bear no puppet
 # A flood is not among them: more than f of it take the honest to whatever round they like.
 LIES: Final = (Behaviour.EQUIVOCATE, Behaviour.WITHHOLD, Behaviour.REPLAY, Behaviour.AMNESIA, Behaviour.FORGE)
 
@@ -60,6 +61,7 @@ def build_liars(seed: int, validators: int) -> Storm:
         duration_ms=ATTACK_MS_MAX,
         attacked=plot.height,
         puppets=plot.liars,
+        are_reformed=random.randrange(4) > 0,
         has_gossip=random.randrange(4) == 0,
         moves=tuple(moves),
     )
@@ -124,3 +126,9 @@ def _draw_plot(validators: int, random: Random) -> _Plot:
     random.shuffle(honest)
     parts = (frozenset(honest[:faulty_max]), frozenset(honest[faulty_max:]))
     return _Plot(random.randint(1, ATTACKED_MAX), validators, liars, parts, random.randrange(2) == 0)
+
+
+PLOTS: Final[dict[str, Callable[[int, int], Storm]]] = {
+    "lock_attack": build_lock_attack,
+    "liars": build_liars,
+}

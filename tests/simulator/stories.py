@@ -29,7 +29,7 @@ from tests.simulator.cluster import ACCOUNTS, Cluster
 from tests.simulator.governance import follow, show_readiness, vote_on_everything
 from tests.simulator.governance import propose as propose_change
 from tests.simulator.overrun import run_overrun
-from tests.simulator.plots import build_liars, build_lock_attack
+from tests.simulator.plots import PLOTS
 from tests.simulator.scenario import Behaviour, Corrupt
 from tests.simulator.storm import Cut, Govern, Pay, Split, Storm, StormMove, Turn
 from tests.simulator.world import Faults
@@ -75,7 +75,7 @@ def run_storm(storm: Storm) -> Cluster:
     """Play it, and judge. Raises ``Broken`` if a promise fails, and whatever a node trips over."""
     cluster = play_storm(storm)
     if len(cluster.guilty) > (storm.validators - 1) // 3:
-        run_overrun(cluster)
+        run_overrun(cluster, are_reformed=storm.are_reformed)
         return cluster
     check_all(cluster)
     cluster.heal()
@@ -268,6 +268,5 @@ KINDS: Final[dict[str, Callable[[int, int], Storm]]] = {
     "weather": _weather,
     "byzantine": _byzantine,
     "changing": _changing,
-    "lock_attack": build_lock_attack,
-    "liars": build_liars,
+    **PLOTS,
 }

@@ -81,6 +81,7 @@ class Storm:
     clock_offsets_ms: tuple[int, ...] = ()
     attacked: int = 0
     puppets: tuple[int, ...] = ()
+    are_reformed: bool = False  # once all is healed, the puppets' programs are heard again, and nothing is twisted
     has_gossip: bool = True  # whether nodes tell each other where they stand while they are attacked
     moves: tuple[StormMove, ...] = ()
 
