@@ -6,6 +6,7 @@ liars lie no more once the parts have met, what a quorum follows must go on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from consensus.messages import DuplicateProposal, Evidence, SignedVote
@@ -25,6 +26,7 @@ from tests.simulator.checkers import (
     check_agreement,
     check_chain,
     check_liveness,
+    check_nobody_halts,
     check_state_roots,
     list_named,
     require,
@@ -66,12 +68,19 @@ def check_always(cluster: Cluster) -> None:
 
 
 def judge_unforked(cluster: Cluster, *, are_reformed: bool) -> None:
-    """The lies came to nothing: one chain and no alarm; and it goes on, if that is in the hands of the honest."""
-    if are_reformed:
-        check_liveness(cluster)
+    """The honest have one chain. If the liars have it as well, and lie no more, it goes on.
+
+    Liars alone may hold another block with the precommit of an honest node that did not see theirs: also a fork, and
+    whoever is shown it tells.
+    """
     check_agreement(cluster)
     check_state_roots(cluster)
-    require(cluster, not cluster.observed.forks, "no alarm without a fork", f"{cluster.observed.forks[:1]}")
+    for node in cluster.honest:
+        for fork in list_forks(node.store):
+            _check_fork(cluster, node, fork)
+    if are_reformed and _find_parting(cluster.nodes) is None:
+        require(cluster, not cluster.observed.forks, "no alarm without a fork", f"{cluster.observed.forks[:1]}")
+        check_liveness(cluster)
 
 
 def judge_fork(cluster: Cluster, *, are_reformed: bool) -> None:
@@ -144,6 +153,7 @@ def check_branches_go_on(cluster: Cluster) -> None:
 
 def check_all_are_up(cluster: Cluster) -> None:
     """No honest node has given up, whichever branch it is on."""
+    check_nobody_halts(cluster)
     down = [node.number for node in cluster.honest if node.core is None]
     require(cluster, not down, "a branch goes on", f"{down} are down")
 
@@ -183,12 +193,7 @@ def check_all_votes_name_the_guilty(cluster: Cluster) -> None:
     """Safety 11 of all honest nodes together: what they hold convicts as many as a fork takes, and only liars."""
     height, members = get_attacked(cluster), Members(cluster)
     quorum, count = members.compute_quorum(height), len(members.get_keys(height))
-    held = dict.fromkeys(
-        signed
-        for entry in cluster.observed.votes.entries
-        for signed in entry.votes
-        if signed.vote.height == height and members.is_genuine(signed)
-    )
+    held = list_held(cluster, height)
     guilty = {cluster.find_number(key) for key in find_guilty(held) | find_unjustified(held, quorum)}
     innocent = guilty - cluster.guilty
     require(cluster, not innocent, "a fork names the guilty", f"{sorted(innocent)} are innocent")
@@ -207,13 +212,21 @@ def get_attacked(cluster: Cluster) -> int:
 
 def find_parting(cluster: Cluster) -> int | None:
     """The first height of which the honest nodes hold two blocks."""
-    heights = range(1, max(node.height for node in cluster.honest) + 1)
-    return next((height for height in heights if len(list_ids(cluster, height)) > 1), None)
+    return _find_parting(cluster.honest)
+
+
+def _find_parting(nodes: Sequence[Node]) -> int | None:
+    heights = range(1, max(node.height for node in nodes) + 1)
+    return next((height for height in heights if len(_list_ids(nodes, height)) > 1), None)
 
 
 def list_ids(cluster: Cluster, height: int) -> set[Hash]:
     """What the honest nodes hold at a height."""
-    ids = (node.block_id(height) for node in cluster.honest)
+    return _list_ids(cluster.honest, height)
+
+
+def _list_ids(nodes: Sequence[Node], height: int) -> set[Hash]:
+    ids = (node.block_id(height) for node in nodes)
     return {block_id for block_id in ids if block_id is not None}
 
 
@@ -230,6 +243,13 @@ def list_going_on(cluster: Cluster) -> list[Node]:
 def list_found(cluster: Cluster, node: Node) -> list[Evidence]:
     """The evidence that a node has noted."""
     return [evidence for number, evidence in cluster.observed.evidence if number == node.number]
+
+
+def list_held(cluster: Cluster, height: int) -> list[SignedVote]:
+    """The votes of a height that honest nodes hold together: those that reached them at any time, and their own."""
+    members = Members(cluster)
+    said = dict.fromkeys(signed for entry in cluster.observed.votes.entries for signed in entry.votes)
+    return [signed for signed in said if signed.vote.height == height and members.is_genuine(signed)]
 
 
 def list_heard_in_time(cluster: Cluster, height: int) -> dict[int, list[SignedVote]]:

@@ -37,7 +37,6 @@ SEEN_IN_STORMS: Final[tuple[tuple[Check, str, str], ...]] = (
     *((checkers.check_prevotes_are_justified, "quorum_minus_one", kind) for kind in ("weather", "byzantine")),
     (checkers.check_prevotes_are_justified, "count_a_sender_twice", "changing"),
     *((checkers.check_polkas_follow_commits, "ignore_lock", kind) for kind in ("byzantine", "lock_attack")),
-    (checkers.check_polkas_follow_commits, "older_polka_opens_the_lock", "lock_attack"),
     (checkers.check_prevotes_are_justified, "accept_reproposal_without_its_polka", "lock_attack"),
     (checkers.check_precommits_are_justified, "skip_polka_check", "lock_attack"),
     (checkers.check_locks, "forget_lock_on_restart", "lock_attack"),
