@@ -47,7 +47,7 @@ class Attack:
         self._losses = Losses(moves)
         self._crashes = [move for move in moves if isinstance(move, Crash)]
         self._bodies: dict[Hash, tuple[int, bytes]] = {}
-        self._highest_round = -1
+        self.highest_round = -1
         members = cluster.nodes[: len(cluster.genesis.validators)]
         self._puppets = PuppetMaster(self, height, moves, [node.key.public_key for node in members])
 
@@ -59,7 +59,7 @@ class Attack:
     def is_over(self) -> bool:
         """Whether every honest node has decided, or one has come through all rounds that the moves speak of."""
         is_decided = all(node.height >= self.height for node in self._cluster.honest)
-        return is_decided or self._highest_round >= self.rounds
+        return is_decided or self.highest_round >= self.rounds
 
     # — what happens —
 
@@ -73,8 +73,8 @@ class Attack:
         if crash is not None:
             self._crashes.remove(crash)
             node.effects_left, node.down_ms = crash.effects, crash.down_ms
-        if node.is_honest and state.round > self._highest_round:
-            self._highest_round = state.round
+        if node.is_honest and state.round > self.highest_round:
+            self.highest_round = state.round
             self._puppets.play_round(state.round)
 
     def note_said(self, sender: int, message: PeerMessage) -> None:

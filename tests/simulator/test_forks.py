@@ -142,7 +142,7 @@ def test_the_judge_sees_a_fork_whose_guilty_are_not_all_named() -> None:
         check_twins_are_told(net)
 
 
-@pytest.mark.parametrize("kind", ["weather", "byzantine", "changing"])
+@pytest.mark.parametrize("kind", ["weather", "byzantine", "changing", "lock_attack"])
 def test_no_storm_that_the_protocol_bears_raises_the_alarm(kind: str) -> None:
     for seed in range(40, 46):
         net = run_seed(seed, kind=kind)

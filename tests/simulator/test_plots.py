@@ -62,7 +62,7 @@ def test_a_bug_in_the_handling_of_locks_is_caught_on_whole_nodes(bug: str, budge
 def test_lock_attacks_reach_later_rounds_lie_and_cut_power() -> None:
     storms = [build_storm("lock_attack", seed, 4) for seed in range(8)]
     nets = [play_storm(storm) for storm in storms]
-    rounds = [net.attack._highest_round for net in nets if net.attack is not None]
+    rounds = [net.attack.highest_round for net in nets if net.attack is not None]
     assert sum(rounds) >= 10
     assert max(rounds) >= 4
     assert any(node.life > 1 for net in nets for node in net.honest)

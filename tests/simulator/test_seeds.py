@@ -61,7 +61,7 @@ def test_storms_that_once_failed_still_pass(kind: str, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_same_seed_is_the_same_run(kind: str) -> None:
-    first, second = (run_seed(42, kind=kind) for _ in range(2))
+    first, second = (run_seed(46, kind=kind) for _ in range(2))
     assert first.observed.commits == second.observed.commits
     assert first.observed.commit_heights == second.observed.commit_heights
     assert [encode_message(signed) for _, signed in first.observed.sent] == [
