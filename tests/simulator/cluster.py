@@ -5,7 +5,7 @@ Owns the nodes and what is observed of them. Checkers (`checkers.py`) judge; a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -251,7 +251,7 @@ class Cluster:
         *,
         followers: int = 0,
         corrupt: Iterable[Corrupt] = (),
-        puppets: Iterable[int] = (),
+        puppets: Collection[int] = (),
     ) -> None:
         """Genesis names the first ``validators`` nodes; the ``followers`` after them may be voted in.
 

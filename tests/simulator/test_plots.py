@@ -37,8 +37,7 @@ CAUGHT: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", sorted(PLOTS))
-@pytest.mark.parametrize("first", range(0, 20, SEEDS_PER_TEST))
+@pytest.mark.parametrize(("kind", "first"), [("lock_attack", 0), ("lock_attack", 10), ("liars", 0)])
 def test_promises_hold_under_attack_of_four(kind: str, first: int) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
         judge(build_storm(kind, seed, 4))
