@@ -6,7 +6,6 @@ liars lie no more once the parts have met, what a quorum follows must go on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from consensus.messages import DuplicateProposal, Evidence, SignedVote
@@ -17,6 +16,7 @@ from ledger.state import State
 from node import chain_store
 from node.evidence import make_report
 from node.fork_proof import find_culprits, read_proof, verify_proof
+from node.fork_watch import CHECK_EVERY_MS
 from node.forks import Fork, list_forks
 from node.queries.forks import chain_forks
 from node.queries.view import View
@@ -36,7 +36,7 @@ from tests.simulator.guilt import find_guilty, find_unjustified
 from tests.simulator.vote_log import How
 
 SETTLE_MS: Final = 15_000  # whoever has not decided does so
-TELL_MS_MAX: Final = 60_000  # each peer has been compared with twice
+TELL_MS_MAX: Final = CHECK_EVERY_MS + 30_000  # a peer that was there all along is compared with no sooner
 GO_ON_MS_MAX: Final = 60_000
 GO_ON_BLOCKS: Final = 4
 
@@ -68,25 +68,24 @@ def check_always(cluster: Cluster) -> None:
 
 
 def judge_unforked(cluster: Cluster, *, are_reformed: bool) -> None:
-    """The honest have one chain. If the liars have it as well, and lie no more, it goes on.
+    """There is one chain. If the liars lie no more, it goes on, and nobody tells of a fork.
 
-    Liars alone may hold another block with the precommit of an honest node that did not see theirs: also a fork, and
-    whoever is shown it tells.
+    Else they may still show one that only they hold: a block with the precommit of an honest node that missed theirs.
     """
     check_agreement(cluster)
     check_state_roots(cluster)
     for node in cluster.honest:
         for fork in list_forks(node.store):
             _check_fork(cluster, node, fork)
-    if are_reformed and _find_parting(cluster.nodes) is None:
+    if are_reformed:
         require(cluster, not cluster.observed.forks, "no alarm without a fork", f"{cluster.observed.forks[:1]}")
         check_liveness(cluster)
 
 
 def judge_fork(cluster: Cluster, *, are_reformed: bool) -> None:
     """Everybody tells; who is on a branch that a quorum follows goes on, and has the evidence on it."""
-    deadline_ms = cluster.timeline.now_ms + TELL_MS_MAX
-    cluster.timeline.run_until(deadline_ms, stop=lambda: all(any(list_forks(one.store)) for one in cluster.honest))
+    deadline_ms, honest = cluster.timeline.now_ms + TELL_MS_MAX, {node.number for node in cluster.honest}
+    cluster.timeline.run_until(deadline_ms, stop=lambda: honest <= {number for number, _ in cluster.observed.forks})
     check_fork_is_told(cluster)
     check_parting_is_told(cluster)
     check_all_are_up(cluster)
@@ -211,22 +210,15 @@ def get_attacked(cluster: Cluster) -> int:
 
 
 def find_parting(cluster: Cluster) -> int | None:
-    """The first height of which the honest nodes hold two blocks."""
-    return _find_parting(cluster.honest)
-
-
-def _find_parting(nodes: Sequence[Node]) -> int | None:
-    heights = range(1, max(node.height for node in nodes) + 1)
-    return next((height for height in heights if len(_list_ids(nodes, height)) > 1), None)
+    """The first height of which there are two blocks, among the honest and the liars who lie no more."""
+    heights = range(1, max(node.height for node in cluster.honest) + 1)
+    return next((height for height in heights if len(list_ids(cluster, height)) > 1), None)
 
 
 def list_ids(cluster: Cluster, height: int) -> set[Hash]:
-    """What the honest nodes hold at a height."""
-    return _list_ids(cluster.honest, height)
-
-
-def _list_ids(nodes: Sequence[Node], height: int) -> set[Hash]:
-    ids = (node.block_id(height) for node in nodes)
+    """What they hold at a height."""
+    reformed = [node for node in cluster.nodes if node.mask is not None and node.mask.is_reformed]
+    ids = (node.block_id(height) for node in (*cluster.honest, *reformed))
     return {block_id for block_id in ids if block_id is not None}
 
 
@@ -246,9 +238,12 @@ def list_found(cluster: Cluster, node: Node) -> list[Evidence]:
 
 
 def list_held(cluster: Cluster, height: int) -> list[SignedVote]:
-    """The votes of a height that honest nodes hold together: those that reached them at any time, and their own."""
+    """The votes of a height that honest nodes hold together: those that reached them, their own, and certificates."""
     members = Members(cluster)
     said = dict.fromkeys(signed for entry in cluster.observed.votes.entries for signed in entry.votes)
+    for node in cluster.honest:
+        for fork in list_forks(node.store):
+            said.update(dict.fromkeys((*fork.ours.list_votes().values(), *fork.theirs.list_votes().values())))
     return [signed for signed in said if signed.vote.height == height and members.is_genuine(signed)]
 
 
