@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
 from tests.simulator.minimise import ScenarioFailed, judge, judge_all
+from tests.simulator.plots import PLOT_VALIDATORS_LEAST, PLOTS
 from tests.simulator.stories import KINDS, build_storm, describe_run, run_long
 
 LIVE_SECONDS = 0.5
@@ -57,6 +58,8 @@ def parse_options() -> argparse.Namespace:
         parser.error("--family goes with --directed")
     if options.storm and options.directed:
         parser.error("--storm goes without --directed")
+    if options.storm in PLOTS and options.validators < PLOT_VALIDATORS_LEAST:
+        parser.error(f"--storm {options.storm} takes {PLOT_VALIDATORS_LEAST} validators or more")
     if options.seconds is None and options.count is None:
         options.seconds = 60
     return options
@@ -68,7 +71,8 @@ def pick_runner(options: argparse.Namespace) -> Callable[[int], object]:
         return lambda seed: judge_all([build_scenario(options.family, seed)])
     if options.directed:
         return lambda seed: judge_all(list_scenarios(seed, 1))
-    kinds = [options.storm] if options.storm else list(KINDS)
+    possible = [kind for kind in KINDS if kind not in PLOTS or options.validators >= PLOT_VALIDATORS_LEAST]
+    kinds = [options.storm] if options.storm else possible
     return lambda seed: judge(build_storm(kinds[seed % len(kinds)], seed, options.validators))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Final
@@ -34,7 +35,6 @@ from consensus.inputs import TimeoutElapsed as TimeoutFired
 from consensus.journal import replay
 from consensus.messages import (
     Message,
-    Prevote,
     Proposal,
     SignedProposal,
     SignedVote,
@@ -51,7 +51,7 @@ from tests.simulator.byzantine import Bag, Parcel, twist
 from tests.simulator.copies import HOOKS, Copy, Watcher, is_valid_fast, sign_fast
 from tests.simulator.disk import SimulatedDisk
 from tests.simulator.puppets import PuppetMaster
-from tests.simulator.scenario import Behaviour, Corrupt, Crash, Kind, Lose, PowerCut, Scenario, Slow, Weather
+from tests.simulator.scenario import Behaviour, Corrupt, Crash, Losses, PowerCut, Scenario, Slow, Weather
 
 TICK_MS: Final = 1_000
 PARENT_AGE_MS: Final = 20_000
@@ -77,7 +77,7 @@ class Arena:
         self._real = real_signatures
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
-        self._lost: dict[tuple[int, Kind | None], list[frozenset[tuple[int, int]]]] = {}
+        self._losses = Losses(scenario.moves)
         self._slow: dict[tuple[int, int], int] = {}
         self._weather: Weather | None = None
         self._is_spoken: set[bytes] = set()
@@ -88,7 +88,8 @@ class Arena:
             copy.others = frozenset(other.number for other in self.copies if other is not copy)
         self.undecided = scenario.heights * sum(copy.is_honest for copy in self.copies)
         self.by_number = {copy.number: copy for copy in self.copies}
-        self.puppets = PuppetMaster(self)
+        keys = [member.public_key for member in self.validators.members]
+        self.puppets = PuppetMaster(self, Height(scenario.first_height), scenario.moves, keys)
         self._place_moves()
 
     def watch(self, *watchers: Watcher) -> None:
@@ -125,8 +126,6 @@ class Arena:
     def _place_moves(self) -> None:
         for move in self.scenario.moves:
             match move:
-                case Lose(round_, kind, links):
-                    self._lost.setdefault((round_, kind), []).append(links)
                 case Slow(sender, receiver, delay_ms):
                     self._slow[sender, receiver] = delay_ms
                 case Weather(at_ms):
@@ -303,6 +302,15 @@ class Arena:
         self.blocks[block_id] = (time_ms, self.now_ms, body)
         return block_id, body
 
+    def invent_block(self, _by: int, *, lead_ms: int, is_bad: bool) -> Hash | None:
+        """A block of a puppet, so far ahead of the clock."""
+        return self.make_block(self.now_ms + lead_ms, is_bad=is_bad)[0]
+
+    def get_block(self, block_id: Hash) -> tuple[int, bytes]:
+        """The time and the body of a block."""
+        time_ms, _, body = self.blocks[block_id]
+        return time_ms, body
+
     def _commit(self, copy: Copy, decide: Decide) -> None:
         for watcher in self._watchers["on_decided"]:
             watcher.on_decided(copy, decide)
@@ -363,13 +371,17 @@ class Arena:
     def carry(self, number: int, index: int, parcel: Parcel) -> None:
         """Put a parcel on the network; ``number`` sends it, for validator ``index``."""
         self._note_said(index, parcel)
-        lost = () if self.is_healed or self._weather is not None else self._list_lost(parcel.message)
+        lost = () if self.is_healed or self._weather is not None else self._losses.list_links(parcel.message)
         for receiver in parcel.to:
             if any((number, receiver) in links for links in lost):
                 continue
             copy = self.by_number[receiver]
             for _ in range(self._count_arrivals(number, receiver)):
                 self.plan(self._compute_delay(number, receiver), partial(self._arrive, index, copy, parcel))
+
+    def carry_word(self, by: int, parcel: Parcel) -> None:
+        """What a puppet says."""
+        self.carry(by, by, replace(parcel, to=parcel.to & frozenset(self.by_number)))
 
     def _note_said(self, index: int, parcel: Parcel) -> None:
         message = parcel.message
@@ -382,12 +394,6 @@ class Arena:
             blocks = self.first_proposed.setdefault(proposal.height, {})
             if blocks.setdefault(proposal.round, proposal.block_id) == proposal.block_id:
                 self.puppets.play_proposal(proposal.round)
-
-    def _list_lost(self, message: Message) -> list[frozenset[tuple[int, int]]]:
-        """The links that lose this message: those of its round and kind, and of all kinds of its round."""
-        round_, kind = _classify(message)
-        slots = ((round_, kind), (round_, None)) if kind is not None else ((round_, None),)
-        return [links for slot in slots for links in self._lost.get(slot, ())]
 
     def _count_arrivals(self, sender: int, receiver: int) -> int:
         """In how many pieces a message arrives in the weather of the moment."""
@@ -438,14 +444,3 @@ class Arena:
     def is_durable(self, copy: Copy, message: Message) -> bool:
         """Whether a message of ours stands in the journal of this copy."""
         return copy.disk.holds(encode_message(message))
-
-
-def _classify(message: Message) -> tuple[int, Kind | None]:
-    match message:
-        case SignedVote(vote):
-            kind = Kind.PREVOTE if isinstance(vote, Prevote) else Kind.PRECOMMIT
-            return vote.round, kind
-        case SignedProposal(proposal):
-            return proposal.round, Kind.PROPOSAL
-        case _:
-            return getattr(message, "round", -1), None

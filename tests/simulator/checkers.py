@@ -27,7 +27,6 @@ from consensus.votes import EVIDENCE_MAX, FREE_VALUES_MAX, ROUNDS_AHEAD_MAX
 from contracts_native.credits import BALANCES, SUPPLY, IssueCredits
 from contracts_native.evidence import OFFENCES
 from ledger.errors import CorruptStore, Rejected
-from ledger.genesis import compute_genesis_hash
 from ledger.primitives import PUBLIC_KEY_BYTES, Hash, PublicKey, is_valid_ed25519
 from ledger.state import State
 from node import chain_store
@@ -36,7 +35,7 @@ from node.evidence import EVIDENCE_MAX as EVIDENCE_HELD_MAX
 from node.sync import QUEUED_BLOCKS_MAX
 from node.verification import verify_store
 from tests.simulator.broken import Broken
-from tests.simulator.cluster import CHAIN_ID, Cluster, Node
+from tests.simulator.cluster import Cluster, Node
 from tests.simulator.polkas import Polka, Quorums, compute_quorum, count_prevoters, find_claimed_polka
 from tests.simulator.vote_log import How
 
@@ -60,19 +59,28 @@ def check_agreement(cluster: Cluster) -> None:
         if cluster[number].is_honest:
             by_height.setdefault(height, set()).add(block_id)
     forks = {height: ids for height, ids in by_height.items() if len(ids) > 1}
-    _require(cluster, not forks, "agreement", f"two blocks at one height: {forks}")
+    require(cluster, not forks, "agreement", f"two blocks at one height: {forks}")
 
 
 def check_validity(cluster: Cluster) -> None:
     """Safety 2: nobody halted, and the longest chain executes again from genesis, to the very state that is stored."""
+    check_nobody_halts(cluster)
+    check_chain(cluster, max(cluster.honest, key=lambda one: one.height))
+
+
+def check_nobody_halts(cluster: Cluster) -> None:
+    """Safety 2: no honest node gives up."""
     halts = [halt for halt in cluster.observed.halts if cluster[halt[0]].is_honest]
-    _require(cluster, not halts, "validity", f"halted: {halts}")
-    node = max(cluster.honest, key=lambda one: one.height)
+    require(cluster, not halts, "validity", f"halted: {halts}")
+
+
+def check_chain(cluster: Cluster, node: Node) -> None:
+    """A node's chain executes again from genesis, to the very state that is stored."""
     try:
         for _ in verify_store(node.store, cluster.genesis, node.table):
             pass
     except (Rejected, CorruptStore) as error:
-        _require(cluster, False, "validity", f"node {node.number}: {error}")
+        require(cluster, False, "validity", f"node {node.number}: {error}")
 
 
 def check_nothing_signed_twice(cluster: Cluster) -> None:
@@ -82,7 +90,7 @@ def check_nothing_signed_twice(cluster: Cluster) -> None:
     for _, signed in cluster.observed.sent:
         slot, payload = _describe(signed)
         first = payload if slot[0] in guilty else seen.setdefault(slot, payload)
-        _require(cluster, first == payload, "signed once", f"signed twice: {first} and {payload}")
+        require(cluster, first == payload, "signed once", f"signed twice: {first} and {payload}")
 
 
 def check_locks(cluster: Cluster) -> None:
@@ -92,7 +100,7 @@ def check_locks(cluster: Cluster) -> None:
         before = last.get(number, (0, -1))
         holds = height > before[0] or (height, locked_round) >= before
         if cluster[number].is_honest:
-            _require(cluster, holds, "lock holds", f"node {number}: {before} → {(height, locked_round)}")
+            require(cluster, holds, "lock holds", f"node {number}: {before} → {(height, locked_round)}")
         last[number] = (height, locked_round)
 
 
@@ -128,7 +136,7 @@ def _require_claimed_polkas(cluster: Cluster, kind: type[Vote], promise: str) ->
                 was_signed.add(signed)
                 count = count_prevoters(of_node.get(polka, ()), polka, members.is_genuine)
                 holds = count >= members.compute_quorum(vote.height)
-                _require(cluster, holds, promise, f"node {entry.node} saw {count} prevotes for {vote}")
+                require(cluster, holds, promise, f"node {entry.node} saw {count} prevotes for {vote}")
 
 
 def check_polkas_follow_commits(cluster: Cluster) -> None:
@@ -143,7 +151,7 @@ def check_polkas_follow_commits(cluster: Cluster) -> None:
             if signed.voter in members.get_keys(height):
                 least = members.compute_quorum(height) - members.count_guilty(height)
                 problem = quorums.find_conflict(signed.vote, entry.node, honest_least=least)
-                _require(cluster, problem is None, "polkas follow commits", f"{problem}")
+                require(cluster, problem is None, "polkas follow commits", f"{problem}")
 
 
 class Members:
@@ -152,7 +160,7 @@ class Members:
     def __init__(self, cluster: Cluster) -> None:
         self._store = max(cluster.honest, key=lambda one: one.height).store
         self._guilty = {cluster[number].key.public_key for number in cluster.guilty}
-        self._context = ChainContext(CHAIN_ID, compute_genesis_hash(cluster.genesis))
+        self._context = cluster.context
         self._keys: dict[int, frozenset[PublicKey]] = {}
 
     def get_keys(self, height: int) -> frozenset[PublicKey]:
@@ -183,29 +191,29 @@ def is_signed(context: ChainContext, signed: SignedVote) -> bool:
 
 def check_certificates(cluster: Cluster) -> None:
     """Safety 7: every stored certificate verifies under its height's set, with distinct signers."""
-    context = ChainContext(CHAIN_ID, compute_genesis_hash(cluster.genesis))
+    context = cluster.context
     for node in cluster.honest:
         for height in range(1, node.height + 1):
             certificate = chain_store.find_certificate(node.store, height)
             if certificate is None:
-                _require(cluster, False, "certificates verify", f"node {node.number} lost block {height}")
+                require(cluster, False, "certificates verify", f"node {node.number} lost block {height}")
                 continue
             try:
                 verify_commit(certificate, chain_store.read_validators_at(node.store, height), context)
             except Rejected as error:
-                _require(cluster, False, "certificates verify", f"node {node.number} at {height}: {error}")
+                require(cluster, False, "certificates verify", f"node {node.number} at {height}: {error}")
 
 
 def check_durability(cluster: Cluster) -> None:
     """Safety 8: nothing is sent before it is durable, and what was ever told to be committed is on disk, in order."""
     early = [one for one in cluster.observed.undurable if cluster[one[0]].is_honest]
-    _require(cluster, not early, "durable first", f"sent before it was written: {early[:1]}")
+    require(cluster, not early, "durable first", f"sent before it was written: {early[:1]}")
     for (number, height), block_id in cluster.observed.commits.items():
         found = cluster[number].block_id(height) if cluster[number].is_honest else block_id
-        _require(cluster, found == block_id, "durable first", f"node {number} lost block {height}")
+        require(cluster, found == block_id, "durable first", f"node {number} lost block {height}")
     last = [0] * len(cluster.nodes)
     for number, height in cluster.observed.commit_heights:
-        _require(cluster, height >= last[number], "durable first", f"node {number} went back to {height}")
+        require(cluster, height >= last[number], "durable first", f"node {number} went back to {height}")
         last[number] = height
 
 
@@ -215,22 +223,22 @@ def check_state_roots(cluster: Cluster) -> None:
     for node in cluster.honest:
         stored = chain_store.load_tree(node.store).root
         named = chain_store.get_header(node.store, node.height).state_root
-        _require(cluster, stored == named, "state roots agree", f"node {node.number} at {node.height}")
+        require(cluster, stored == named, "state roots agree", f"node {node.number} at {node.height}")
         for height in range(1, node.height + 1):
             by_height.setdefault(height, set()).add(chain_store.get_header(node.store, height).state_root)
     apart = [height for height, roots in by_height.items() if len(roots) > 1]
-    _require(cluster, not apart, "state roots agree", f"two roots at heights {apart}")
+    require(cluster, not apart, "state roots agree", f"two roots at heights {apart}")
 
 
 def check_no_honest_node_is_blamed(cluster: Cluster) -> None:
     """Safety 10: evidence never names an honest node, nor is anything that one sends taken for an attack."""
     blames = [one for one in cluster.observed.blames if one[1] not in cluster.guilty and one[0] not in cluster.guilty]
-    _require(cluster, not blames, "no honest node is blamed", f"blamed: {blames[:3]}")
+    require(cluster, not blames, "no honest node is blamed", f"blamed: {blames[:3]}")
     for number, evidence in cluster.observed.evidence:
         first = evidence.first
         key = first.proposer if isinstance(first, SignedProposal) else first.voter
         holds = cluster.find_number(key) in cluster.guilty
-        _require(cluster, holds, "no honest node is blamed", f"node {number} has evidence against an honest one")
+        require(cluster, holds, "no honest node is blamed", f"node {number} has evidence against an honest one")
     check_offences(cluster, guilty=cluster.guilty)
 
 
@@ -238,7 +246,7 @@ def check_offences(cluster: Cluster, *, guilty: set[int]) -> None:
     """What stands on chain as an offence names the guilty and nobody else."""
     for node in cluster.honest:
         named = list_named(cluster, node)
-        _require(
+        require(
             cluster,
             named <= guilty,
             "no honest node is blamed",
@@ -256,7 +264,7 @@ def check_the_guilty_are_named(cluster: Cluster) -> None:
     """Evidence on the chain of every honest node names all who are Byzantine; nobody else, as Safety 10 says."""
     for node in cluster.honest:
         missing = cluster.guilty - list_named(cluster, node)
-        _require(cluster, not missing, "the guilty are named", f"node {node.number} has nothing on {missing}")
+        require(cluster, not missing, "the guilty are named", f"node {node.number} has nothing on {missing}")
 
 
 def check_uniqueness(cluster: Cluster) -> None:
@@ -264,7 +272,7 @@ def check_uniqueness(cluster: Cluster) -> None:
     for node in cluster.honest:
         blocks = (chain_store.find_block(node.store, height) for height in range(1, node.height + 1))
         raws = [raw for block in blocks if block is not None for raw in block.transactions]
-        _require(cluster, len(set(raws)) == len(raws), "applied once", f"node {node.number} holds one twice")
+        require(cluster, len(set(raws)) == len(raws), "applied once", f"node {node.number} holds one twice")
 
 
 def check_conservation(cluster: Cluster) -> None:
@@ -274,7 +282,7 @@ def check_conservation(cluster: Cluster) -> None:
         supply = SUPPLY.find(state)
         issued = 0 if supply is None else supply.issued_cents - supply.paid_out_cents
         held = sum(balance.cents for _, balance in BALANCES.scan(state))
-        _require(cluster, issued == held, "sums are conserved", f"node {node.number}: issued {issued}, held {held}")
+        require(cluster, issued == held, "sums are conserved", f"node {node.number}: issued {issued}, held {held}")
 
 
 def check_times(cluster: Cluster) -> None:
@@ -282,10 +290,10 @@ def check_times(cluster: Cluster) -> None:
     for node in cluster.honest:
         for height in range(1, node.height + 1):
             header, parent = (chain_store.get_header(node.store, h) for h in (height, height - 1))
-            _require(cluster, header.time_ms > parent.time_ms, "times rise", f"node {node.number}: time at {height}")
+            require(cluster, header.time_ms > parent.time_ms, "times rise", f"node {node.number}: time at {height}")
 
 
-# 11 is of runs with more than f faulty: the arena judges them (`invariants.py`).
+# 11 is of runs with more than f faulty (`overrun.py`).
 SAFETY: Final[tuple[Callable[[Cluster], None], ...]] = (
     check_agreement,
     check_nothing_signed_twice,
@@ -302,6 +310,20 @@ SAFETY: Final[tuple[Callable[[Cluster], None], ...]] = (
     check_times,
     check_validity,
 )
+# Of a run with more than f faulty: what each honest node promises whatever the others do.
+SAFETY_ALWAYS: Final[tuple[Callable[[Cluster], None], ...]] = (
+    check_nobody_halts,
+    check_nothing_signed_twice,
+    check_locks,
+    check_precommits_are_justified,
+    check_prevotes_are_justified,
+    check_certificates,
+    check_durability,
+    check_no_honest_node_is_blamed,
+    check_uniqueness,
+    check_conservation,
+    check_times,
+)
 
 
 def check_liveness(cluster: Cluster, *, blocks: int = 3, within_ms: int = 60_000) -> None:
@@ -316,26 +338,26 @@ def check_liveness(cluster: Cluster, *, blocks: int = 3, within_ms: int = 60_000
     check_rounds_are_few(cluster, heights=range(start + 2, target + 1))
     check_a_transaction_is_taken(cluster)
     check_memory(cluster)
-    _require(cluster, len({node.block_id(target) for node in cluster.honest}) == 1, "agreement", f"at {target}")
+    require(cluster, len({node.block_id(target) for node in cluster.honest}) == 1, "agreement", f"at {target}")
 
 
 def check_recovery(cluster: Cluster, *, target: int) -> None:
     """Liveness 5: after more than f nodes were restarted with their data intact, all honest ones reach a height."""
     restarted = [node.number for node in cluster.honest if node.starts_after_healing]
     holds = len(restarted) <= (len(cluster.nodes) - 1) // 3 or not _list_behind(cluster, target)
-    _require(cluster, holds, "recovery after crashes", f"{restarted} were restarted; {_tell_heights(cluster, target)}")
+    require(cluster, holds, "recovery after crashes", f"{restarted} were restarted; {_tell_heights(cluster, target)}")
 
 
 def check_laggards_catch_up(cluster: Cluster, *, target: int) -> None:
     """Liveness 3: whoever was not restarted has caught up with those who have reached a height."""
     behind = [number for number in _list_behind(cluster, target) if not cluster[number].starts_after_healing]
     holds = not behind or len(behind) == len(cluster.honest)
-    _require(cluster, holds, "laggards catch up", f"{behind} are behind; {_tell_heights(cluster, target)}")
+    require(cluster, holds, "laggards catch up", f"{behind} are behind; {_tell_heights(cluster, target)}")
 
 
 def check_all_decide(cluster: Cluster, *, target: int) -> None:
     """Liveness 1: all honest nodes have reached a height."""
-    _require(cluster, not _list_behind(cluster, target), "all decide", _tell_heights(cluster, target))
+    require(cluster, not _list_behind(cluster, target), "all decide", _tell_heights(cluster, target))
 
 
 def _list_behind(cluster: Cluster, target: int) -> list[int]:
@@ -353,7 +375,7 @@ def check_rounds_are_few(cluster: Cluster, *, heights: range) -> None:
     for height in heights:
         certificate = chain_store.find_certificate(node.store, height)
         holds = certificate is not None and certificate.round <= most
-        _require(cluster, holds, "all decide", f"height {height} in no or a late round")
+        require(cluster, holds, "all decide", f"height {height} in no or a late round")
 
 
 def check_rounds_come_together(cluster: Cluster) -> None:
@@ -363,7 +385,7 @@ def check_rounds_come_together(cluster: Cluster) -> None:
     lowest = min((state.height for state in known), default=0)
     rounds = [state.round for state in known if state.height == lowest]
     holds = not rounds or max(rounds) - min(rounds) <= 1
-    _require(cluster, holds, "rounds come together", f"rounds {rounds} at height {lowest}")
+    require(cluster, holds, "rounds come together", f"rounds {rounds} at height {lowest}")
 
 
 def check_finality(cluster: Cluster, *, within_ms: int) -> None:
@@ -371,7 +393,7 @@ def check_finality(cluster: Cluster, *, within_ms: int) -> None:
     moments = [ms for _, ms in sorted(cluster.observed.decided_ms.items())[-FINALITY_HEIGHTS:]]
     waits = [later - earlier for earlier, later in pairwise([*moments, cluster.timeline.now_ms])]
     holds = not waits or max(waits) <= within_ms
-    _require(cluster, holds, "all decide", f"a height took {max(waits, default=0)} ms, at most {within_ms}")
+    require(cluster, holds, "all decide", f"a height took {max(waits, default=0)} ms, at most {within_ms}")
 
 
 def check_a_transaction_is_taken(cluster: Cluster) -> None:
@@ -379,7 +401,7 @@ def check_a_transaction_is_taken(cluster: Cluster) -> None:
     node = cluster.random.choice(cluster.honest)
     payload = IssueCredits(cluster.accounts[1].address, 1, "liveness")
     admission = cluster.submit(node.number, payload, by=cluster.accounts[0])
-    _require(
+    require(
         cluster, admission is not None and admission.error is None, "transactions are taken", f"refused: {admission}"
     )
     assert admission is not None
@@ -393,7 +415,7 @@ def check_a_transaction_is_taken(cluster: Cluster) -> None:
     cluster.timeline.run_until(cluster.timeline.now_ms + 60_000, stop=is_settled)
     found = chain_store.find_transaction_place(node.store, tx_id)
     passed = _count_honest_blocks(cluster, node, start)
-    _require(cluster, found is not None, "transactions are taken", f"{passed} honest blocks passed without it")
+    require(cluster, found is not None, "transactions are taken", f"{passed} honest blocks passed without it")
 
 
 def _count_honest_blocks(cluster: Cluster, node: Node, start: int) -> int:
@@ -420,7 +442,7 @@ def _check_memory_of(cluster: Cluster, number: int, core: Core) -> None:
         held["bodies"], most["bodies"] = len(state.blocks), BLOCKS_MAX
         held["conflicting votes"], most["conflicting votes"] = len(state.votes.evidence), EVIDENCE_MAX
     for what, count in held.items():
-        _require(cluster, count <= most[what], "memory is bounded", f"node {number} holds {count} {what}")
+        require(cluster, count <= most[what], "memory is bounded", f"node {number} holds {count} {what}")
 
 
 def _describe(signed: SignedProposal | SignedVote) -> tuple[tuple[object, ...], object]:
@@ -430,6 +452,7 @@ def _describe(signed: SignedProposal | SignedVote) -> tuple[tuple[object, ...], 
     return (signed.voter, vote.height, vote.round, type(vote).__name__), vote
 
 
-def _require(cluster: Cluster, holds: bool, promise: str, problem: str) -> None:
+def require(cluster: Cluster, holds: bool, promise: str, problem: str) -> None:
+    """Raise, with the command that replays the run, if it does not hold."""
     if not holds:
         raise Broken(promise, f"{problem}\nreplay: {cluster.replay}")

@@ -5,17 +5,17 @@ Owns the nodes and what is observed of them. Checkers (`checkers.py`) judge; a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
 from consensus.journal import StateFrame, decode_frame
-from consensus.messages import Evidence, SignedProposal, SignedVote
+from consensus.messages import ChainContext, Evidence, SignedProposal, SignedVote
 from consensus.parameters import ConsensusParameters
 from contracts_native.credits import IssueCredits, TransferCredits
 from contracts_native.table import load_table
-from ledger.genesis import GenesisDocument, GenesisParticipant, GenesisValidator
+from ledger.genesis import GenesisDocument, GenesisParticipant, GenesisValidator, compute_genesis_hash
 from ledger.parameters import Parameters
 from ledger.primitives import Hash, PublicKey
 from ledger.storage import MemoryStore
@@ -55,8 +55,9 @@ from node.inputs import (
 )
 from node.keystore import SigningKey
 from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
+from tests.simulator.attack import Attack
 from tests.simulator.disk import SimulatedDisk
-from tests.simulator.masks import Mask
+from tests.simulator.masks import Mask, Parcels
 from tests.simulator.scenario import Corrupt
 from tests.simulator.vote_log import VoteLog, decode_once
 from tests.simulator.world import Faults, SimulatedNetwork, Timeline
@@ -94,16 +95,14 @@ class Observed:
 
 
 class Node:
-    """One simulated node: a core while it is up, and disks that survive. ``corrupt``: what a Byzantine one does."""
+    """One simulated node: a core while it is up, and disks that survive. ``mask``: what makes it Byzantine."""
 
-    def __init__(
-        self, cluster: Cluster, number: int, key: SigningKey, store: MemoryStore, corrupt: tuple[Corrupt, ...]
-    ) -> None:
+    def __init__(self, cluster: Cluster, number: int, key: SigningKey, store: MemoryStore, mask: Mask | None) -> None:
         self.number = number
         self.key = key
         self.store = store
         self.disk = SimulatedDisk(Random(f"disk {cluster.seed} {number}"))  # of the journal
-        self.mask = Mask(cluster, number, corrupt) if corrupt else None
+        self.mask = mask
         self.effects_left: int | None = None  # until its power fails
         self.down_ms = 0  # how long it fails for
         self.starts_after_healing = 0
@@ -162,6 +161,8 @@ class Node:
         queue = [input_]
         while queue and self.core is not None:
             effects = self.core.handle(queue.pop(0), self._cluster.get_clock_ms(self.number))
+            if effects and self._cluster.attack is not None:
+                self._cluster.attack.note_handled(self)
             for effect in effects:
                 if self._is_power_cut():
                     self._cluster.crash(self.number, down_ms=self.down_ms)
@@ -218,12 +219,13 @@ class Node:
                 self.later(0, input_)
             case Answer(_, admissions):
                 self.admissions.extend(admissions)
-            case Committed(executed, _):
+            case Committed(executed, certificate):
                 key = (self.number, executed.block.header.height)
                 cluster.observed.commits.setdefault(key, executed.block_id)
                 cluster.observed.commit_heights.append(key)
                 if self.is_honest:
                     cluster.observed.decided_ms.setdefault(key[1], cluster.timeline.now_ms)
+                    cluster.observed.votes.note_decided(self.number, certificate)
             case Blame(peer, reason, item):
                 cluster.observed.blames.append((self.number, cluster.find_number(peer), f"{reason}: {item}"))
             case EvidenceNoted(evidence):
@@ -243,11 +245,17 @@ class Cluster:
     """N nodes, one seed. The default faults are mild; ``faults`` and the partition may be changed at any time."""
 
     def __init__(
-        self, validators: int = 4, seed: int = 0, *, followers: int = 0, corrupt: Iterable[Corrupt] = ()
+        self,
+        validators: int = 4,
+        seed: int = 0,
+        *,
+        followers: int = 0,
+        corrupt: Iterable[Corrupt] = (),
+        puppets: Collection[int] = (),
     ) -> None:
         """Genesis names the first ``validators`` nodes; the ``followers`` after them may be voted in.
 
-        ``corrupt`` says which nodes are Byzantine, and in which ways.
+        ``corrupt`` says which nodes are Byzantine, and in which ways; ``puppets`` are so once there is an ``attack``.
         """
         self.seed = seed
         self.random = Random(seed)
@@ -256,17 +264,21 @@ class Cluster:
         self.observed = Observed()
         self.replay = f"python -m tests.simulator --validators {validators} --seed {seed}"
         self.is_healed = False
+        self.attack: Attack | None = None  # under way, or over
         self.clock_offsets_ms = [0] * (validators + followers)
         self.accounts = [make_key(f"account {i}") for i in range(ACCOUNTS)]
         self.genesis = self._make_genesis(validators)
+        self.context = ChainContext(CHAIN_ID, compute_genesis_hash(self.genesis))
         self._salt = 0
         batch = chain_store.compute_genesis_batch(self.genesis, load_table())
         items = [(key, value) for key, value in batch.items() if value is not None]
         lies: dict[int, tuple[Corrupt, ...]] = {}
         for one in corrupt:
             lies[one.node] = (*lies.get(one.node, ()), one)
+        lies.update({number: lies.get(number, ()) for number in puppets})
+        masks = {number: Mask(self, number, of_one, is_puppet=number in puppets) for number, of_one in lies.items()}
         self.nodes = [
-            Node(self, i, make_key(f"validator {i}"), MemoryStore(items), lies.get(i, ()))
+            Node(self, i, make_key(f"validator {i}"), MemoryStore(items), masks.get(i))
             for i in range(validators + followers)
         ]
         self._numbers = {node.key.public_key: node.number for node in self.nodes}
@@ -310,6 +322,16 @@ class Cluster:
         for node in self.nodes:
             node.effects_left = None
             self.restart(node.number)
+
+    def meet(self) -> None:
+        """The parts of the network reach each other again, over new connections."""
+        is_reachable = self.network.is_reachable
+        apart = [(one, two) for one in self.nodes for two in self.nodes if not is_reachable(one.number, two.number)]
+        self.network.groups = None
+        for one, two in apart:
+            if one.core is not None and two.core is not None:
+                one.later(0, PeerDown(two.key.public_key))
+                one.later(5, PeerUp(two.key.public_key, two.claim_height()))
 
     def crash(self, number: int, *, down_ms: int | None = None) -> None:
         """Cut the power of a node; after ``down_ms``, if given, it comes back by itself."""
@@ -384,10 +406,16 @@ class Cluster:
         """Put a message on the network; what a Byzantine node sends in its place, if it is one."""
         self.note_sent(sender, message)
         mask = self.nodes[sender].mask
-        parcels = [(receivers, message)] if mask is None else mask.twist(receivers, message)
+        self.carry(sender, [(receivers, message)] if mask is None else mask.twist(receivers, message))
+
+    def carry(self, sender: int, parcels: Parcels) -> None:
+        """Put on the network what really leaves a node."""
         for to, said in parcels:
+            if self.attack is not None:
+                self.attack.note_said(sender, said)
             for receiver in sorted(to):
-                self.network.send(sender, receiver, said)
+                if self.attack is None or not self.attack.loses(sender, receiver, said):
+                    self.network.send(sender, receiver, said)
 
     def note_sent(self, number: int, message: PeerMessage) -> None:
         """Let the checkers see what a node's program sends under its own signature."""

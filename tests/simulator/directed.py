@@ -13,6 +13,7 @@ from typing import Final
 
 from consensus.messages import Step
 from tests.simulator.scenario import (
+    AttackMove,
     Behaviour,
     Corrupt,
     Crash,
@@ -86,29 +87,37 @@ def _twins(seed: int, random: Random) -> Scenario:
 
 def _lock_attack(seed: int, random: Random) -> Scenario:
     """A puppet helps some to a lock that the others do not see, then pushes another block."""
-    count, puppet = 4, random.randrange(4)
+    count, puppets = 4, (random.randrange(4),)
     first_height = random.randint(1, 8)
-    honest = [index for index in range(count) if index != puppet]
-    moves: list[Move] = []
+    moves = draw_lock_attack(count, puppets, first_height, random)
+    return Scenario("lock_attack", seed, count, first_height, rounds=ROUNDS, puppets=puppets, moves=moves)
+
+
+def draw_lock_attack(count: int, puppets: tuple[int, ...], first_height: int, random: Random) -> tuple[AttackMove, ...]:
+    """The moves of an attack on locks by f puppets; without them, the honest are just a quorum."""
+    honest = [index for index in range(count) if index not in puppets]
+    moves: list[AttackMove] = []
     for round_ in range(ROUNDS):
         lockers = frozenset(random.sample(honest, random.choice([1, 2, 2, 3])))
         moves.extend(_hide_polka(round_, lockers, honest, random))
         block = random.choice([round_, round_, random.randrange(round_ + 1), -1 - round_])
-        if (first_height + round_) % count == puppet:
-            moves.extend(_attack_as_proposer(puppet, round_, block, honest, random))
+        proposer = (first_height + round_) % count
+        if proposer in puppets:
+            moves.extend(_attack_as_proposer(proposer, round_, block, honest, random))
         valid_round = random.choice([-1, -1, random.randrange(-1, max(round_, 0))])
         others = frozenset(honest) - lockers
-        moves.append(SayVote(puppet, round_, Kind.PREVOTE, block, valid_round, lockers))
-        moves.append(SayVote(puppet, round_, Kind.PREVOTE, random.choice([None, None, -9]), -1, others))
-        told = frozenset(index for index in honest if random.randrange(2))
-        moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, random.choice([block, block, None]), -1, told))
-        moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, None, -1, frozenset(honest) - told))
+        for puppet in puppets:
+            moves.append(SayVote(puppet, round_, Kind.PREVOTE, block, valid_round, lockers))
+            moves.append(SayVote(puppet, round_, Kind.PREVOTE, random.choice([None, None, -9]), -1, others))
+            told = frozenset(index for index in honest if random.randrange(2))
+            moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, random.choice([block, block, None]), -1, told))
+            moves.append(SayVote(puppet, round_, Kind.PRECOMMIT, None, -1, frozenset(honest) - told))
     if random.randrange(2):
         moves.extend(_draw_crashes(honest, random))
-    return Scenario("lock_attack", seed, count, first_height, rounds=ROUNDS, puppets=(puppet,), moves=tuple(moves))
+    return tuple(moves)
 
 
-def _hide_polka(round_: int, lockers: frozenset[int], honest: list[int], random: Random) -> Iterable[Move]:
+def _hide_polka(round_: int, lockers: frozenset[int], honest: list[int], random: Random) -> Iterable[AttackMove]:
     """Whoever is no locker misses one honest prevote, so that the puppet alone lets it go on."""
     links = {(random.choice([other for other in honest if other != index]), index) for index in honest}
     yield Lose(round_, Kind.PREVOTE, frozenset(link for link in links if link[1] not in lockers))
@@ -117,7 +126,9 @@ def _hide_polka(round_: int, lockers: frozenset[int], honest: list[int], random:
         yield Lose(round_, Kind.PRECOMMIT, frozenset(deaf))
 
 
-def _attack_as_proposer(puppet: int, round_: int, block: int, honest: list[int], random: Random) -> Iterable[Move]:
+def _attack_as_proposer(
+    puppet: int, round_: int, block: int, honest: list[int], random: Random
+) -> Iterable[AttackMove]:
     """A lying proposal: an old block, a made-up one, a polka that never was, a wrong time, two at once."""
     block = random.choice([-1 - round_, block if block < round_ else -1 - round_])
     valid_round = random.choice([-1, random.randrange(-1, max(round_, 0))])
@@ -350,7 +361,7 @@ def _draw_links(copies: list[int], percent: int, random: Random) -> frozenset[tu
     return frozenset(link for link in product(copies, copies) if random.randrange(100) < percent)
 
 
-def _draw_crashes(honest: list[int], random: Random) -> Iterable[Move]:
+def _draw_crashes(honest: list[int], random: Random) -> Iterable[AttackMove]:
     for _ in range(random.choice([0, 1, 2])):
         step = random.choice([Step.PREVOTE, Step.PRECOMMIT, Step.PRECOMMIT])
         node, round_ = random.choice(honest), random.randrange(ROUNDS)

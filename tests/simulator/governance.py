@@ -6,7 +6,6 @@ Owns the ways to say these to a node, and the light client that follows a node's
 from __future__ import annotations
 
 from consensus.light_client import HeaderLink, LightBlock, verify_chain
-from consensus.messages import ChainContext
 from consensus.validators import Validator, ValidatorSet
 from contracts_native.governance import (
     PROPOSALS,
@@ -18,11 +17,10 @@ from contracts_native.governance import (
     Vote,
 )
 from ledger.block import Header, compute_block_id
-from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Height
 from ledger.state import State
 from node import chain_store
-from tests.simulator.cluster import CHAIN_ID, Cluster
+from tests.simulator.cluster import Cluster
 
 
 def propose(
@@ -92,7 +90,7 @@ def follow(net: Cluster, number: int) -> HeaderLink:
         header, certificate = chain_store.get_header(reader, height), chain_store.find_certificate(reader, height)
         assert certificate is not None
         blocks.append(LightBlock(_link(header), certificate, chain_store.read_validators_at(reader, height)))
-    context = ChainContext(CHAIN_ID, compute_genesis_hash(document))
+    context = net.context
     parent = _link(chain_store.get_header(reader, 0))
     return verify_chain(blocks, context, parent=parent, validators_hash=founders.compute_hash())
 

@@ -32,6 +32,7 @@ from tests.consensus.harness import BAD, CONTEXT, KEYS
 from tests.simulator.arena import PARAMETERS, Arena
 from tests.simulator.broken import Broken
 from tests.simulator.copies import Copy, Watcher
+from tests.simulator.guilt import find_guilty, find_unjustified, is_amnesia
 from tests.simulator.polkas import Quorums, compute_quorum, count_prevoters, find_claimed_polka, list_votes
 
 
@@ -293,10 +294,10 @@ class ForkNamesTheGuilty(Judge):
             if copy.is_honest:
                 self._hold_heard(copy)
         held = list(self.held)
-        proven = find_guilty(held)
+        proven = {find_index(key) for key in find_guilty(held)}
         found = find_by_exchange(self.arena, held)
         self.require(proven == found, f"evidence of {sorted(found)}, proven are {sorted(proven)}")
-        guilty = proven | find_unjustified(held, self.quorum)
+        guilty = proven | {find_index(key) for key in find_unjustified(held, self.quorum)}
         self.require(guilty <= self.faulty, f"{sorted(guilty - self.faulty)} are innocent")
         least = (self.count - 1) // 3 + 1
         self.require(not self.is_forked or len(guilty) >= least, f"a fork, and only {sorted(guilty)} guilty")
@@ -342,49 +343,6 @@ def get_own_payload(copy: Copy, message: Message) -> Prevote | Precommit | Propo
             return proposal
         case _:
             return None
-
-
-def is_amnesia(precommit: Precommit, prevote: Prevote) -> bool:
-    """Whether no honest node says both: the lock of the one forbids the other."""
-    if precommit.block_id is None or prevote.block_id in {None, precommit.block_id}:
-        return False
-    return precommit.height == prevote.height and prevote.valid_round < precommit.round < prevote.round
-
-
-def find_guilty(said: Iterable[SignedVote]) -> set[int]:
-    """Validators that these votes prove to be Byzantine: by two votes in one slot, or by amnesia."""
-    guilty: set[int] = set()
-    by_voter: dict[PublicKey, list[SignedVote]] = {}
-    for signed in said:
-        by_voter.setdefault(signed.voter, []).append(signed)
-    for voter, votes in by_voter.items():
-        slots = {(type(signed.vote), signed.vote.height, signed.vote.round) for signed in votes}
-        precommits = [signed.vote for signed in votes if isinstance(signed.vote, Precommit)]
-        prevotes = [signed.vote for signed in votes if isinstance(signed.vote, Prevote)]
-        is_forgetful = any(is_amnesia(precommit, prevote) for precommit in precommits for prevote in prevotes)
-        if len(slots) < len({signed.vote for signed in votes}) or is_forgetful:
-            guilty.add(find_index(voter))
-    return guilty
-
-
-def find_unjustified(held: Iterable[SignedVote], quorum: int) -> set[int]:
-    """Validators with a prevote that names a polka of an earlier round which these votes do not make up.
-
-    An honest one has seen the polka that it names, and its votes are among those that honest nodes hold.
-    """
-    prevotes = [signed for signed in held if isinstance(signed.vote, Prevote)]
-    voters: dict[tuple[int, int, Hash | None], set[PublicKey]] = {}
-    for signed in prevotes:
-        slot = (signed.vote.height, signed.vote.round, signed.vote.block_id)
-        voters.setdefault(slot, set()).add(signed.voter)
-    guilty: set[int] = set()
-    for signed in prevotes:
-        vote = signed.vote
-        assert isinstance(vote, Prevote)
-        if vote.block_id is not None and vote.valid_round >= 0:
-            seen = voters.get((vote.height, vote.valid_round, vote.block_id), set())
-            guilty |= {find_index(signed.voter)} if len(seen) < quorum else set()
-    return guilty
 
 
 def find_by_exchange(arena: Arena, held: Iterable[SignedVote]) -> set[int]:

@@ -1,7 +1,8 @@
 """A Byzantine whole node: what leaves it in the place of what its program says, and how it lies about blocks.
 
 Its program is the honest one, with ledger, pool and store. Words of the consensus are twisted by `byzantine.py`, as
-those of the bare engines are; the lies about blocks, heights and transactions are here. It has no key but its own.
+those of the bare engines are; the lies about blocks, heights and transactions are here. It has no key but its own. A
+puppet's program is not heard while it is attacking: what it says instead is in the moves of the storm (`attack.py`).
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ class LiarsCore(Core):
 class Mask:
     """All that one Byzantine node knows and does; ``corrupt`` are its behaviours."""
 
-    def __init__(self, cluster: Cluster, number: int, corrupt: Iterable[Corrupt]) -> None:
+    def __init__(self, cluster: Cluster, number: int, corrupt: Iterable[Corrupt], *, is_puppet: bool = False) -> None:
+        self.is_reformed = False  # lies no more
         self._cluster = cluster
         self._number = number
+        self._is_puppet = is_puppet
         self._corrupt = tuple(corrupt)
         self._heard: deque[Message] = deque(maxlen=REMEMBERED)
         self._letters: deque[PeerMessage] = deque(maxlen=REMEMBERED)
@@ -87,7 +90,11 @@ class Mask:
 
     def twist(self, to: frozenset[int], message: PeerMessage) -> Parcels:
         """What leaves in the place of one message."""
+        if self.is_reformed or (self._is_puppet and self._cluster.attack is None):
+            return [(to, message)]
         match message:
+            case ConsensusMessage() | ProposalMessage() if self._is_puppet:
+                return []
             case ConsensusMessage(raw):
                 parcels = self._twist_words(Parcel(to, decode_message(raw)))
             case ProposalMessage(raw, body, polka):
@@ -104,8 +111,25 @@ class Mask:
                 parcels = [(to, message)]
         return parcels + self._replay_letters()
 
+    def say(self, parcel: Parcel) -> Parcels:
+        """What leaves in the place of a word of the storm."""
+        return self._twist_words(parcel)
+
+    def sign_vote(self, vote: Vote) -> SignedVote:
+        """A vote under its own key."""
+        key = self._cluster[self._number].key
+        return SignedVote(vote, key.public_key, key.sign(compute_signed_bytes(self._cluster.context, vote)))
+
+    def sign_proposal(self, proposal: Proposal) -> SignedProposal:
+        """A proposal under its own key."""
+        key = self._cluster[self._number].key
+        signature = key.sign(compute_signed_bytes(self._cluster.context, proposal))
+        return SignedProposal(proposal, key.public_key, signature)
+
     def _draws(self, behaviour: Behaviour) -> Corrupt | None:
         """Its move of this kind, when the dice say that it is time for it."""
+        if self.is_reformed or (self._is_puppet and self._cluster.attack is None):
+            return None
         random = self._cluster.random
         for move in self._corrupt:
             if move.behaviour is behaviour and random.randrange(100) < move.percent:
@@ -124,12 +148,6 @@ class Mask:
     def _build_bag(self, core: Core) -> Bag:
         key = self._cluster[self._number].key
 
-        def sign_vote(vote: Vote) -> SignedVote:
-            return SignedVote(vote, key.public_key, key.sign(compute_signed_bytes(core.context, vote)))
-
-        def sign_proposal(proposal: Proposal) -> SignedProposal:
-            return SignedProposal(proposal, key.public_key, key.sign(compute_signed_bytes(core.context, proposal)))
-
         def make_block(time_ms: int) -> tuple[Hash, bytes]:
             pending = core.mempool.list_transactions()
             executed, _ = build_block(core.chain, pending, time_ms=time_ms, proposer=key.public_key)
@@ -140,8 +158,8 @@ class Mask:
             key=key.public_key,
             others=tuple(others),
             chain_hash=core.context.compute_hash(),
-            sign_vote=sign_vote,
-            sign_proposal=sign_proposal,
+            sign_vote=self.sign_vote,
+            sign_proposal=self.sign_proposal,
             make_block=make_block,
             list_blocks=lambda: [block for _, block in sorted(self._proposed.items())],
             heard=self._heard,
@@ -159,20 +177,16 @@ class Mask:
 
     def _propose_bad_block(self, said: SignedProposal, body: bytes) -> Parcels:
         """Beside its own proposal: one whose state does not follow, and its vote for it."""
-        core, key = self._cluster[self._number].core, self._cluster[self._number].key
         move = self._draws(Behaviour.LIE_ABOUT_VALIDITY)
-        if move is None or core is None or said.proposer != key.public_key:
+        if move is None or said.proposer != self._cluster[self._number].key.public_key:
             return []
         block = decode_block(body)
         bad = replace(block, header=replace(block.header, state_root=NO_ROOT))
         proposal = replace(said.proposal, block_id=compute_block_id(bad.header))
-        signature = key.sign(compute_signed_bytes(core.context, proposal))
-        signed = SignedProposal(proposal, key.public_key, signature)
         vote = Prevote(proposal.height, proposal.round, proposal.block_id, VALID_ROUND_NONE)
-        word = SignedVote(vote, key.public_key, key.sign(compute_signed_bytes(core.context, vote)))
         return [
-            (move.towards, ProposalMessage(encode_message(signed), encode_block(bad), b"")),
-            (move.towards, ConsensusMessage(encode_message(word))),
+            (move.towards, wrap_message(self.sign_proposal(proposal), encode_block(bad), None)),
+            (move.towards, wrap_message(self.sign_vote(vote), None, None)),
         ]
 
     # — catching up, and the pool —

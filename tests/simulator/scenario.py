@@ -6,12 +6,12 @@ by number: 0 to n − 1 are the validators, the numbers from n on are the second
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from consensus.messages import Step
+from consensus.messages import Message, Prevote, SignedProposal, SignedVote, Step
 
 
 class Kind(IntEnum):
@@ -119,7 +119,8 @@ class SayVote:
     to: frozenset[int]
 
 
-Move: TypeAlias = Lose | Slow | Crash | Corrupt | Weather | PowerCut | SayProposal | SayVote
+AttackMove: TypeAlias = Lose | Crash | SayProposal | SayVote  # those that whole nodes know as well
+Move: TypeAlias = AttackMove | Slow | Corrupt | Weather | PowerCut
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +159,30 @@ class Scenario:
     def faulty(self) -> frozenset[int]:
         """Validators that are not honest."""
         return frozenset((*self.twins, *self.puppets, *self.corrupt))
+
+
+def classify(message: Message) -> tuple[int, Kind | None]:
+    """The round and kind by which a `Lose` finds a message; kind None if it is more, or none, of the three."""
+    match message:
+        case SignedVote(vote):
+            return vote.round, Kind.PREVOTE if isinstance(vote, Prevote) else Kind.PRECOMMIT
+        case SignedProposal(proposal):
+            return proposal.round, Kind.PROPOSAL
+        case _:
+            return getattr(message, "round", -1), None
+
+
+class Losses:
+    """Which links lose a message: those that the moves name for its round and kind, and for all kinds of its round."""
+
+    def __init__(self, moves: Iterable[object]) -> None:
+        self._lost: dict[tuple[int, Kind | None], list[frozenset[tuple[int, int]]]] = {}
+        for move in moves:
+            if isinstance(move, Lose):
+                self._lost.setdefault((move.round, move.kind), []).append(move.links)
+
+    def list_links(self, message: Message) -> list[frozenset[tuple[int, int]]]:
+        """The links that lose this one."""
+        round_, kind = classify(message)
+        slots = ((round_, kind), (round_, None)) if kind is not None else ((round_, None),)
+        return [links for slot in slots for links in self._lost.get(slot, ())]

@@ -13,7 +13,9 @@ from random import Random
 from typing import Final
 
 from contracts_native.credits import IssueCredits, TransferCredits
+from ledger.primitives import Height
 from node import chain_store
+from tests.simulator.attack import Attack
 from tests.simulator.checkers import (
     check_all,
     check_finality,
@@ -26,6 +28,8 @@ from tests.simulator.checkers import (
 from tests.simulator.cluster import ACCOUNTS, Cluster
 from tests.simulator.governance import follow, show_readiness, vote_on_everything
 from tests.simulator.governance import propose as propose_change
+from tests.simulator.overrun import run_overrun
+from tests.simulator.plots import PLOTS
 from tests.simulator.scenario import Behaviour, Corrupt
 from tests.simulator.storm import Cut, Govern, Pay, Split, Storm, StormMove, Turn
 from tests.simulator.world import Faults
@@ -52,20 +56,27 @@ def build_storm(kind: str, seed: int, validators: int) -> Storm:
 def play_storm(storm: Storm) -> Cluster:
     """The first phase, unjudged: until the faults end."""
     corrupt = [move for move in storm.moves if isinstance(move, Corrupt)]
-    cluster = Cluster(storm.validators, storm.seed, followers=storm.followers, corrupt=corrupt)
+    cluster = Cluster(storm.validators, storm.seed, followers=storm.followers, corrupt=corrupt, puppets=storm.puppets)
     cluster.replay = storm.command
     if storm.clock_offsets_ms:
         cluster.clock_offsets_ms = list(storm.clock_offsets_ms)
+    if storm.attacked:
+        cluster.run_until(height=storm.attacked - 1)
+        cluster.attack = Attack(cluster, Height(storm.attacked), storm.moves, has_gossip=storm.has_gossip)
     for move in storm.moves:
-        if not isinstance(move, Corrupt):
+        if isinstance(move, Turn | Split | Cut | Pay | Govern):
             cluster.timeline.plan(move.at_ms, partial(_perform, cluster, move))
-    cluster.run_for(storm.duration_ms)
+    end_ms, attack = cluster.timeline.now_ms + storm.duration_ms, cluster.attack
+    cluster.timeline.run_until(end_ms, stop=lambda: attack is not None and attack.is_over())
     return cluster
 
 
 def run_storm(storm: Storm) -> Cluster:
     """Play it, and judge. Raises ``Broken`` if a promise fails, and whatever a node trips over."""
     cluster = play_storm(storm)
+    if len(cluster.guilty) > (storm.validators - 1) // 3:
+        run_overrun(cluster, are_reformed=storm.are_reformed)
+        return cluster
     check_all(cluster)
     cluster.heal()
     if storm.followers:
@@ -228,7 +239,15 @@ def _draw_storm(
     if random.randrange(4) == 0:
         moves.extend(Cut(at_ms, number, random.randrange(20), 3_000) for number in numbers)  # all at once
     offsets = tuple(random.randint(-400, 400) for _ in numbers)
-    return Storm(kind, seed, validators, followers, at_ms + STEP_MS, offsets, tuple(moves))
+    return Storm(
+        kind,
+        seed,
+        validators,
+        followers,
+        duration_ms=at_ms + STEP_MS,
+        clock_offsets_ms=offsets,
+        moves=tuple(moves),
+    )
 
 
 def _draw_split(at_ms: int, numbers: list[int], random: Random) -> Iterable[Split]:
@@ -249,4 +268,5 @@ KINDS: Final[dict[str, Callable[[int, int], Storm]]] = {
     "weather": _weather,
     "byzantine": _byzantine,
     "changing": _changing,
+    **PLOTS,
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from tests.simulator.scenario import Corrupt
+from tests.simulator.scenario import AttackMove, Corrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,16 @@ class Govern:
     value: int
 
 
-StormMove: TypeAlias = Turn | Split | Cut | Pay | Govern | Corrupt
+StormMove: TypeAlias = Turn | Split | Cut | Pay | Govern | Corrupt | AttackMove
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """All that a run of whole nodes depends on. A node with a `Corrupt` move is Byzantine, all the time."""
+    """All that a run of whole nodes depends on. A node with a `Corrupt` move is Byzantine, all the time.
+
+    With an ``attacked`` height all is calm until the height before it is decided everywhere; moments count from there.
+    The ``puppets`` are honest until then, and from there on the moves speak for them.
+    """
 
     kind: str
     seed: int
@@ -75,6 +79,10 @@ class Storm:
     followers: int = 0
     duration_ms: int = 8_000
     clock_offsets_ms: tuple[int, ...] = ()
+    attacked: int = 0
+    puppets: tuple[int, ...] = ()
+    are_reformed: bool = False  # once all is healed, the puppets' programs are heard again, and nothing is twisted
+    has_gossip: bool = True  # whether nodes tell each other where they stand while they are attacked
     moves: tuple[StormMove, ...] = ()
 
     @property

@@ -64,7 +64,13 @@ def test_the_long_run_tells_rounds_times_and_who_is_named(
 def test_what_does_not_go_together_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for wrong in (("--family", "twins"), ("--storm", "weather", "--directed")):
+    for wrong in (
+        ("--family", "twins"),
+        ("--storm", "weather", "--directed"),
+        ("--storm", "liars", "--validators", "3"),
+    ):
         with pytest.raises(SystemExit):
             run(monkeypatch, *wrong)
-    assert "--family goes with --directed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--family goes with --directed" in told
+    assert "--storm liars takes 4 validators or more" in told

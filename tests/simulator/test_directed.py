@@ -16,7 +16,8 @@ from tests.consensus.harness import START_MS
 from tests.consensus.mutants import MUTANTS, Mutant
 from tests.simulator.copies import fast_signatures
 from tests.simulator.directed import FAMILIES, build_long_run, build_scenario, list_scenarios
-from tests.simulator.invariants import ForkNamesTheGuilty, NoHonestNodeBlamed, find_guilty, find_unjustified
+from tests.simulator.guilt import find_guilty, find_unjustified
+from tests.simulator.invariants import ForkNamesTheGuilty, NoHonestNodeBlamed, find_index
 from tests.simulator.liveness import run_scenario
 from tests.simulator.minimise import ScenarioFailed, explain, find_failure, judge_all, minimise
 from tests.simulator.scenario import Lose, Scenario
@@ -148,4 +149,4 @@ def test_amnesia_is_proven_from_votes_alone() -> None:
         arena = run_scenario(build_scenario("byzantine", 3))
     prevotes = [signed for signed in arena.said if isinstance(signed.vote, Prevote)]
     assert prevotes
-    assert find_guilty(arena.said) <= arena.scenario.faulty
+    assert {find_index(key) for key in find_guilty(arena.said)} <= arena.scenario.faulty

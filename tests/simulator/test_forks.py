@@ -22,8 +22,9 @@ from node.rollback import roll_back
 from tests.simulator.broken import Broken
 from tests.simulator.checkers import check_certificates, check_no_honest_node_is_blamed
 from tests.simulator.cluster import PARAMETERS, Node
+from tests.simulator.overrun import find_parting, list_ids
 from tests.simulator.stories import run_seed
-from tests.simulator.twins import HONEST, LIARS, TwinCluster, check_fork_is_told, find_parting, list_ids
+from tests.simulator.twins import HONEST, LIARS, TwinCluster, check_twins_are_told
 
 # Both parts have the proposer of height 6, so that they decide it in one round; one of them lacks that of height 4.
 ONE_ROUND, TWO_ROUNDS = 5, 3
@@ -50,7 +51,7 @@ def test_every_honest_node_tells_of_the_fork_and_names_the_guilty_and_nobody_els
 ) -> None:
     net = fork(seed, after=after, with_copies=with_copies)
     assert find_parting(net) == after + 1
-    check_fork_is_told(net)
+    check_twins_are_told(net)
     check_certificates(net)
     check_no_honest_node_is_blamed(net)
     assert [halt for halt in net.observed.halts if halt[0] in HONEST] == []
@@ -126,7 +127,7 @@ def test_the_judge_sees_a_fork_that_is_not_told() -> None:
     net = fork(0, after=TWO_ROUNDS, with_copies=False)
     net[1].store.write(compute_forgetting(net[1].store))
     with pytest.raises(Broken, match="a fork is told"):
-        check_fork_is_told(net)
+        check_twins_are_told(net)
 
 
 def test_the_judge_sees_a_fork_whose_guilty_are_not_all_named() -> None:
@@ -138,10 +139,10 @@ def test_the_judge_sees_a_fork_whose_guilty_are_not_all_named() -> None:
     net[1].store.write(compute_forgetting(net[1].store))
     net[1].store.write(compute_fork_changes(net[1].store, less))
     with pytest.raises(Broken, match="a fork names the guilty"):
-        check_fork_is_told(net)
+        check_twins_are_told(net)
 
 
-@pytest.mark.parametrize("kind", ["weather", "byzantine", "changing"])
+@pytest.mark.parametrize("kind", ["weather", "byzantine", "changing", "lock_attack"])
 def test_no_storm_that_the_protocol_bears_raises_the_alarm(kind: str) -> None:
     for seed in range(40, 46):
         net = run_seed(seed, kind=kind)

@@ -15,11 +15,10 @@ from unittest.mock import patch
 import pytest
 
 from consensus.codec import encode_message
-from consensus.messages import ChainContext, Precommit, Prevote, SignedVote, Vote, compute_signed_bytes
+from consensus.messages import Precommit, Prevote, SignedVote, Vote, compute_signed_bytes
 from contracts_native.credits import BALANCES, Balance
 from contracts_native.evidence import OFFENCES, Offence, OffenceKind
 from ledger.block import encode_block
-from ledger.genesis import compute_genesis_hash
 from ledger.primitives import Height, PublicKey, Signature, sha256
 from ledger.state import State
 from ledger.storage import BLOCKS, CERTIFICATES, STATE_TRIE, format_height
@@ -28,7 +27,7 @@ from tests.consensus.mutants import MUTANTS
 from tests.simulator import checkers, invariants
 from tests.simulator.arena import Arena
 from tests.simulator.broken import Broken
-from tests.simulator.cluster import CHAIN_ID, Cluster
+from tests.simulator.cluster import Cluster
 from tests.simulator.copies import fast_signatures
 from tests.simulator.directed import build_scenario, list_scenarios
 from tests.simulator.invariants import Judge
@@ -246,7 +245,7 @@ def prevote_another_after_a_commit(net: Cluster) -> None:
 def say(net: Cluster, number: int, vote: Vote) -> None:
     """A node has sent this vote, with its signature."""
     key = net[number].key
-    context = ChainContext(CHAIN_ID, compute_genesis_hash(net.genesis))
+    context = net.context
     signed = SignedVote(vote, key.public_key, key.sign(compute_signed_bytes(context, vote)))
     net.observed.votes.note_sent(number, signed)
 

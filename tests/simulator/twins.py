@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.primitives import Hash, PublicKey
+from ledger.primitives import PublicKey
 from node import chain_store
 from node.fork_proof import find_culprits
 from node.forks import list_forks
-from node.inputs import PeerDown, PeerUp
 from p2p.messages import PeerMessage
-from tests.simulator.broken import Broken
-from tests.simulator.checkers import list_named
+from tests.simulator.checkers import require
 from tests.simulator.cluster import Cluster, Node
+from tests.simulator.overrun import check_fork_is_told
 
 HONEST: Final = (0, 1)
 COPY_OF: Final = {4: 2, 5: 3}
@@ -54,16 +53,10 @@ class TwinCluster(Cluster):
             self.restart(number)
 
     def meet(self, *, with_copies: bool = True) -> None:
-        """The parts reach each other again, over new connections; without the copies, the liars have one chain."""
+        """As always; without the copies, the liars have one chain."""
         for number in COPY_OF if not with_copies else ():
             self.crash(number)
-        self.network.groups = None
-        for node in self.nodes:
-            for other in self.nodes:
-                is_apart = not any({node.number, other.number} <= part for part in PARTS)
-                if is_apart and node.core is not None and other.core is not None:
-                    node.later(0, PeerDown(other.key.public_key))
-                    node.later(5, PeerUp(other.key.public_key, other.claim_height()))
+        super().meet()
 
     def run_until_both_reach(self, height: int, *, within_ms: int = 60_000) -> None:
         """Until the honest node of either part has decided a height, or for so long."""
@@ -85,30 +78,11 @@ class TwinCluster(Cluster):
         return next(node.number for node in self.nodes if node.key.public_key == key)
 
 
-def check_fork_is_told(net: TwinCluster) -> None:
-    """Safety 11 on whole nodes: each honest node keeps the fork, names the guilty, and nobody who is innocent."""
-    liars = {net[number].key.public_key for number in LIARS}
+def check_twins_are_told(net: TwinCluster) -> None:
+    """Safety 11 on whole nodes: each honest node keeps the fork, and names the two, whose copies alone signed both."""
+    check_fork_is_told(net)
     for node in net.honest:
-        forks = list(list_forks(node.store))
-        if not forks:
-            raise Broken("a fork is told", f"node {node.number} keeps none\nreplay: {net.replay}")
-        for fork in forks:
-            validators = chain_store.read_validators_at(node.store, fork.height)
-            culprits = find_culprits(fork.ours, fork.theirs, validators)
-            named = {one.public_key for one in (*culprits.guilty, *culprits.suspects)}
-            if named != liars:
-                raise Broken("a fork names the guilty", f"node {node.number} names {named}\nreplay: {net.replay}")
-        innocent = list_named(net, node) - LIARS
-        if innocent:
-            raise Broken("no honest node is blamed", f"offences of {innocent} on record\nreplay: {net.replay}")
-
-
-def find_parting(net: TwinCluster) -> int:
-    """The first height of which the honest nodes hold two blocks."""
-    heights = range(1, min(node.height for node in net.honest) + 1)
-    return next(height for height in heights if len(list_ids(net, height)) > 1)
-
-
-def list_ids(net: TwinCluster, height: int) -> set[Hash | None]:
-    """What the honest nodes hold at a height."""
-    return {node.block_id(height) for node in net.honest}
+        for fork in list_forks(node.store):
+            culprits = find_culprits(fork.ours, fork.theirs, chain_store.read_validators_at(node.store, fork.height))
+            named = {net.find_number(one.public_key) for one in (*culprits.guilty, *culprits.suspects)}
+            require(net, named == LIARS, "a fork names the guilty", f"node {node.number} names {named}")

@@ -14,7 +14,7 @@ from typing import Final
 
 from consensus.codec import decode_message
 from consensus.journal import StateFrame, decode_frame
-from consensus.messages import SignedVote, list_certificate_votes
+from consensus.messages import CommitCertificate, SignedVote, list_certificate_votes
 from ledger.errors import Malformed
 from p2p.messages import ConsensusMessage, PeerMessage, ProposalMessage
 from tests.simulator.polkas import list_votes
@@ -30,6 +30,7 @@ class How(Enum):
     HEARD = auto()  # it arrived, from whomever
     SIGNED = auto()  # in a frame for the journal, which a power cut may yet lose
     SENT = auto()  # its own; what it passes on it has heard
+    DECIDED = auto()  # it has written the block of a height, with these precommits
     RESTORED = auto()  # it has just started, and its journal holds these; what it knew before is forgotten
 
 
@@ -68,6 +69,10 @@ class VoteLog:
     def note_sent(self, node: int, signed: SignedVote) -> None:
         """A node's program sends a vote of its own."""
         self._note(node, How.SENT, (signed,))
+
+    def note_decided(self, node: int, certificate: CommitCertificate) -> None:
+        """A node has a block, of its own rounds or from a peer."""
+        self.entries.append(Entry(node, How.DECIDED, list_certificate_votes(certificate)))
 
     def note_started(self, node: int, frames: Iterable[bytes]) -> None:
         """A node's program has started, with these frames in its journal."""
