@@ -150,28 +150,31 @@ def test_to_keep_nothing_is_refused(net: ShortCluster) -> None:
         compute_line(net[0].store, retain_blocks=0)
 
 
-def test_compacting_gives_back_the_room_of_what_was_forgotten(tmp_path: Path) -> None:
-    store, random = LevelDbStore(tmp_path / "state"), Random(1)
-    keys = [BLOCKS + format_height(height) for height in range(4_000)]
+def fill_and_forget(store: LevelDbStore, *, blocks: int, kept: int) -> list[bytes]:
+    """Blocks of 4,000 bytes, of which only the last few are kept; the keys of those."""
+    random = Random(1)
+    keys = [BLOCKS + format_height(height) for height in range(blocks)]
     for key in keys:
         store.write({key: random.randbytes(4_000)}, sync=False)
-    for key in keys[:-100]:
+    for key in keys[:-kept]:
         store.write({key: None}, sync=False)
+    return keys[-kept:]
+
+
+def test_compacting_gives_back_the_room_of_what_was_forgotten(tmp_path: Path) -> None:
+    store = LevelDbStore(tmp_path / "state")
+    kept = fill_and_forget(store, blocks=4_000, kept=100)
     store.compact()
     # Of what was written, not of what was there before: LevelDB's own thread may have begun already.
-    assert store.size_bytes() < len(keys) * 4_000 // 10
-    assert [key for key, _ in store.scan(BLOCKS, compute_prefix_end(BLOCKS))] == keys[-100:]
+    assert store.size_bytes() < 4_000 * 4_000 // 10
+    assert [key for key, _ in store.scan(BLOCKS, compute_prefix_end(BLOCKS))] == kept
     store.close()
 
 
 def test_compacting_reaches_what_is_still_on_its_way_to_disk(tmp_path: Path) -> None:
     """The buffer was handed to LevelDB's thread a moment ago, and no table holds anything yet."""
-    store, random = LevelDbStore(tmp_path / "state"), Random(1)
-    keys = [BLOCKS + format_height(height) for height in range(WRITE_BUFFER_BYTES // 4_000 + 60)]
-    for key in keys:
-        store.write({key: random.randbytes(4_000)}, sync=False)
-    for key in keys[:-50]:
-        store.write({key: None}, sync=False)
+    store = LevelDbStore(tmp_path / "state")
+    fill_and_forget(store, blocks=WRITE_BUFFER_BYTES // 4_000 + 60, kept=50)
     store.compact()
-    assert store.size_bytes() < len(keys) * 4_000 // 10
+    assert store.size_bytes() < WRITE_BUFFER_BYTES // 10
     store.close()
