@@ -249,7 +249,7 @@ class Core:
     # — peers —
 
     def _on_peer_up(self, peer: PublicKey, height: int) -> None:
-        self._sync.note_height(peer, height)
+        self._sync.note_peer(peer, height)
         self._forks.note_peer(peer, height)
         if self.watch is not None:
             self.watch.note_chain(height)

@@ -51,6 +51,7 @@ class Sync:
     """The heights that peers claim, at most one outstanding request, and the queue of blocks received."""
 
     def __init__(self) -> None:
+        self._connected: set[PublicKey] = set()
         self._heights: dict[PublicKey, int] = {}
         self._asked: Ask | None = None
         self._served = TokenBuckets(per_second=SERVED_PER_SECOND, burst=2 * SERVED_PER_SECOND, keys_max=PEERS_MAX)
@@ -58,9 +59,17 @@ class Sync:
         self._apart: set[PublicKey] = set()  # connected peers that follow another chain than ours
         self.queue: deque[QueuedBlock] = deque()
 
+    def note_peer(self, peer: PublicKey, height: int) -> None:
+        """A peer is there, and says that it has decided ``height``."""
+        self._connected.add(peer)
+        self.note_height(peer, height)
+
     def note_height(self, peer: PublicKey, height: int) -> None:
-        """A peer says that it has decided ``height``. Believed only as a reason to ask."""
-        if peer not in self._apart:
+        """A peer says that it has decided ``height``. Believed only as a reason to ask.
+
+        Of one that is gone it is not: blocks that it sent may still wait here, but it would answer nothing.
+        """
+        if peer in self._connected and peer not in self._apart:
             self._heights[peer] = max(height, self._heights.get(peer, 0))
 
     def set_apart(self, peer: PublicKey, *, is_apart: bool) -> None:
@@ -73,6 +82,7 @@ class Sync:
 
     def note_gone(self, peer: PublicKey) -> None:
         """The peer is gone, with all that is known of it."""
+        self._connected.discard(peer)
         self._apart.discard(peer)
         self.forget_peer(peer)
 

@@ -122,7 +122,10 @@ class Replica:
                 self._want(state, one.document, DOCUMENTS.get(state, one.document))
             if isinstance(one, DocumentRetired):
                 cids = _list_cids(state, one.document, DOCUMENTS.get(state, one.document))
-                self._uses.subtract(cids)
+                for cid in cids:
+                    self._uses[cid] -= 1
+                    if not self._uses[cid]:
+                        del self._uses[cid]
                 self._dropped.update(cids)
                 self._news.set()
 

@@ -379,7 +379,7 @@ def test_what_was_not_asked_for_is_left_to_the_catching_up() -> None:
 def test_a_peer_whose_blocks_are_awaited_is_not_asked_for_another() -> None:
     trunk = Branch().grow(5)
     world = World(trunk.store)
-    world.sync.note_height(PEER, 9)
+    world.sync.note_peer(PEER, 9)
     assert world.sync.find_next_ask(5, NOW_MS) is not None
     assert world.meet(serve(trunk.copy()), height=9).asked == []
     world.sync.take_blocks(PEER, ())
@@ -389,7 +389,7 @@ def test_a_peer_whose_blocks_are_awaited_is_not_asked_for_another() -> None:
 def test_who_follows_another_chain_is_not_asked_for_blocks_until_it_follows_ours() -> None:
     mine, other = make_fork(ours=1, theirs=9)
     world = World(mine.store)
-    world.sync.note_height(PEER, 12)
+    world.sync.note_peer(PEER, 12)
     world.meet(serve(other), height=12)
     world.sync.note_height(PEER, 13)
     assert world.sync.find_next_ask(4, world.now_ms) is None
@@ -407,7 +407,7 @@ def test_who_is_gone_begins_anew() -> None:
     mine, other = make_fork(ours=1, theirs=9)
     world = World(mine.store).meet(serve(other), height=12)
     world.sync.note_gone(PEER)
-    world.sync.note_height(PEER, 12)
+    world.sync.note_peer(PEER, 12)
     assert world.sync.find_next_ask(4, world.now_ms) is not None
 
 

@@ -8,19 +8,21 @@ import pytest
 
 from consensus.parameters import ConsensusParameters
 from contracts_native.table import load_table
-from ledger.genesis import GenesisValidator
+from ledger.genesis import GenesisDocument, GenesisValidator
 from ledger.primitives import PublicKey
 from ledger.storage import MemoryStore
 from node.chain_store import compute_genesis_batch
 from node.core import LAG_BLOCKS_MAX, Core
 from node.core_config import CoreConfig
-from node.effects import Admission, Answer
-from node.inputs import MessageReceived, PeerUp, Started, Submitted
+from node.effects import Admission, Answer, WriteBlock
+from node.inputs import MessageReceived, PeerDown, PeerUp, Started, Submitted, SyncedBlockDue
 from node.jsonrpc import SYNCING
 from node.keystore import SigningKey
 from node.methods import SYNCING_REASON, explain
-from p2p.messages import HeightStatus
+from node.sync import collect_blocks
+from p2p.messages import Blocks, HeightStatus
 from tests.node.fake_service import GENESIS_MS, UTILITY, make_fake_genesis, make_issue, sign_fake
+from tests.node.recovery_chain import make_chain
 
 VALIDATORS = [SigningKey.from_seed(bytes([value]) * 32).public_key for value in range(1, 5)]
 OWN, *PEERS = VALIDATORS
@@ -29,9 +31,10 @@ NOW_MS = GENESIS_MS + 1_000
 BEHIND = LAG_BLOCKS_MAX + 1
 
 
-def make_core() -> Core:
-    validators = tuple(GenesisValidator(key, f"node{i}") for i, key in enumerate(VALIDATORS))
-    document = replace(make_fake_genesis(), validators=validators)
+def make_core(document: GenesisDocument | None = None) -> Core:
+    if document is None:
+        validators = tuple(GenesisValidator(key, f"node{i}") for i, key in enumerate(VALIDATORS))
+        document = replace(make_fake_genesis(), validators=validators)
     batch = compute_genesis_batch(document, load_table())
     store = MemoryStore((key, value) for key, value in batch.items() if value is not None)
     config = CoreConfig(own_key=None, sign=None, consensus=ConsensusParameters())
@@ -79,4 +82,16 @@ def test_as_many_as_may_lie_talk_nobody_into_syncing(liars: list[PublicKey]) -> 
 def test_a_node_with_a_single_peer_believes_it() -> None:
     core = make_core()
     core.handle(PeerUp(FOLLOWERS[0], BEHIND), NOW_MS)
+    assert core.is_syncing
+
+
+def test_blocks_that_wait_here_are_no_claim_of_a_peer_that_is_gone() -> None:
+    net = make_chain(height=2)
+    core = make_core(net.genesis)
+    core.handle(PeerUp(PEERS[0], 2), NOW_MS)
+    core.handle(MessageReceived(PEERS[0], Blocks(collect_blocks(net[0].store, 1, 1))), NOW_MS)
+    core.handle(PeerDown(PEERS[0]), NOW_MS)
+    effects = core.handle(SyncedBlockDue(), NOW_MS)
+    assert [effect.height for effect in effects if isinstance(effect, WriteBlock)] == [1]
+    core.handle(PeerUp(PEERS[1], 1 + BEHIND), NOW_MS)  # the only one that is there
     assert core.is_syncing
