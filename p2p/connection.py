@@ -18,7 +18,7 @@ import aiohttp
 from ledger.primitives import PublicKey
 from p2p.budgets import TimeBudget
 from p2p.messages import MESSAGE_TYPES, PeerMessage, QueueClass, compute_cost_us
-from p2p.outbox import Outbox
+from p2p.outbox import Held, Outbox
 from p2p.session import HANDSHAKE_TIMEOUT_MS, FrameToSend, Role, Session, SessionEvent, Traffic
 from p2p.silence import TICK_MS, Silence, Verdict
 from p2p.wire import WebSocket, Wire
@@ -63,6 +63,7 @@ class Connection:
         host: str,
         clock_ms: Callable[[], int],
         on_event: Callable[[Connection, SessionEvent], None],
+        held: Held,
         handshake_timeout_ms: int = HANDSHAKE_TIMEOUT_MS,
         tick_ms: int = TICK_MS,
     ) -> None:
@@ -79,7 +80,7 @@ class Connection:
         self._is_left_unread = False
         self._ping: bytes | None = None  # to be sent,
         self._pong: bytes | None = None  # and the newest that is owed
-        self._outbox = Outbox()
+        self._outbox = Outbox(held)
         self.times: Sequence[TimeBudget] = ()  # what it uses is charged to each, once its key is proven
         self._turn_us = self._used_us = self._paused_ms = 0
         self._has_output = asyncio.Event()
@@ -126,12 +127,17 @@ class Connection:
             paused_ms=self._paused_ms,
         )
 
-    def enqueue(self, kind: type[PeerMessage], frame: bytes) -> bool:
+    @property
+    def held_bytes(self) -> int:
+        """What waits to be sent to this peer and to no other."""
+        return self._outbox.held_bytes
+
+    def enqueue(self, kind: type[PeerMessage], frame: bytes, *, is_shared: bool = False) -> bool:
         """Queue a frame of a proven peer. A full consensus queue ends the connection, others drop the frame."""
         if self._session.is_closed:
             return False
         queue = MESSAGE_TYPES[kind].queue
-        if not self._outbox.offer(queue, frame):
+        if not self._outbox.offer(queue, frame, is_shared=is_shared):
             if queue is QueueClass.CONSENSUS:
                 self.refuse("consensus_queue_full")
             return False
@@ -150,6 +156,7 @@ class Connection:
     def close(self, reason: str, farewell: bytes = b"") -> None:
         if not self._is_closing.is_set():
             self.reason, self._farewell = reason, farewell
+            self._outbox.clear()
             self._wire.hang_up()  # at once: until the tasks have had their turns, megabytes may arrive
             self._is_closing.set()
             self._has_output.set()

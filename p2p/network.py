@@ -29,6 +29,7 @@ from ledger.primitives import PublicKey
 from p2p.budgets import DEFAULT_LIMITS, PeerLimits, TimeBudget, TokenBuckets
 from p2p.connection import Connection, PeerInfo
 from p2p.messages import FRAME_BYTES_MAX, NONCE_BYTES, PeerMessage, encode_frame
+from p2p.outbox import Held
 from p2p.peers import PROTOCOL_BREACHES, PeerAddress, PeerBook, PeerStanding, is_newcomer_kept
 from p2p.session import (
     HANDSHAKE_TIMEOUT_MS,
@@ -49,6 +50,7 @@ from p2p.wire import DialledWebSocket, ListeningWebSocket, WebSocket, Wire
 PATH: Final = "/p2p"
 DIAL_TIMEOUT_MS: Final = 5_000
 DIAL_CHECK_MS_MAX: Final = 10_000
+HELD_BYTES_MAX: Final = 128 * 1024 * 1024  # waiting for single peers: the answers of ten that catch up at once
 SOCKETS_MAX: Final = 128  # open inbound sockets, proven or not; a consortium has at most 40 authorities
 TLS_HANDSHAKES_MAX: Final = 32  # inbound, under way
 SOCKETS_PER_SECOND: Final = 5  # from one address, after a burst; each costs two milliseconds of TLS
@@ -126,6 +128,7 @@ class Network:
         self._book = PeerBook(local.public_key, addresses, random, limits)
         self._peers: dict[PublicKey, Connection] = {}
         self._connections: set[Connection] = set()
+        self._held = Held()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake_dialler = asyncio.Event()
         self._is_stopping = False
@@ -187,9 +190,15 @@ class Network:
             await self._client.close()
 
     def send(self, peer_key: PublicKey, message: PeerMessage) -> bool:
-        """Queue a message for one peer. False when it is not connected or its queue is full."""
+        """Queue a message for one peer. False when it is not connected or its queue is full.
+
+        When too much waits for single peers, the one for whom most waits is too slow, and disconnected.
+        """
         connection = self._peers.get(peer_key)
-        return connection is not None and connection.enqueue(type(message), encode_frame(message))
+        is_queued = connection is not None and connection.enqueue(type(message), encode_frame(message))
+        if self._held.size_bytes > HELD_BYTES_MAX:
+            max(self._peers.values(), key=_get_held_bytes).refuse("peer_too_slow")
+        return is_queued
 
     def broadcast(self, message: PeerMessage, *, except_: PublicKey | None = None) -> int:
         """Queue a message, encoded once, for every connected peer but ``except_``; for how many it was queued."""
@@ -197,7 +206,7 @@ class Network:
             return 0
         kind, frame = type(message), encode_frame(message)
         connections = [connection for key, connection in self._peers.items() if key != except_]
-        return sum(connection.enqueue(kind, frame) for connection in connections)
+        return sum(connection.enqueue(kind, frame, is_shared=True) for connection in connections)
 
     def report(self, peer_key: PublicKey, reason: str) -> None:
         """Lower the score of a peer for what it did; at the limit it is banned for a while and disconnected."""
@@ -327,6 +336,7 @@ class Network:
             host=host,
             clock_ms=self._clock_ms,
             on_event=self._handle_event,
+            held=self._held,
             handshake_timeout_ms=self._handshake_timeout_ms,
             tick_ms=self._tick_ms,
         )
@@ -457,6 +467,10 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.create_server((host, port), family=family, backlog=SOCKETS_MAX)
     listener.setblocking(False)
     return listener
+
+
+def _get_held_bytes(connection: Connection) -> int:
+    return connection.held_bytes
 
 
 @web.middleware

@@ -308,6 +308,31 @@ async def test_a_peer_that_stops_reading_loses_transactions_first_and_then_its_c
                 assert message.type is aiohttp.WSMsgType.BINARY
 
 
+async def test_when_too_much_waits_for_single_peers_the_one_for_whom_most_waits_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2p.network.HELD_BYTES_MAX", 8 * 2**20)
+    handler = Recorder()
+    network = make_network(NODES[0], handler)
+    batch = Transactions((bytes(2**20 - 100),))
+    async with running(network), raw_peer(network, NODES[1]) as first, raw_peer(network, NODES[2]) as second:
+        await first.shake_hands()
+        await second.shake_hands()
+        await handler.wait_for_peers(KEYS[1], KEYS[2])
+        # No task has a turn in between: all that is sent waits.
+        assert [network.broadcast(batch) for _ in range(5)] == [2] * 5  # one copy for all, so it does not count
+        assert [network.send(KEYS[1], batch) for _ in range(5)] == [True] * 5
+        assert [network.send(KEYS[2], batch) for _ in range(3)] == [True] * 3
+        assert network.refusals["peer_too_slow"] == 0
+        assert network.send(KEYS[2], batch)
+        assert network.refusals == {"peer_too_slow": 1}
+        assert [network.send(KEYS[2], batch) for _ in range(4)] == [True] * 4  # what waited for the first is forgotten
+        assert await first.read_farewell() == "peer_too_slow"
+        await handler.wait_until(lambda: handler.downs == [(KEYS[1], "peer_too_slow")])
+        assert all(one.score == 0 for one in network.standings())
+        assert network.refusals == {"peer_too_slow": 1}
+
+
 async def test_requests_that_are_no_websocket_get_a_clean_answer() -> None:
     network = make_network(NODES[0], Recorder())
     async with running(network), aiohttp.ClientSession() as client:
