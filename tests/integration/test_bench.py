@@ -8,7 +8,7 @@ from ledger.primitives import format_address
 from node.bench.catching_up import measure_catching_up
 from node.bench.field import ACCOUNT_CENTS, BenchError, open_field
 from node.bench.measure import measure_transfers
-from node.bench.run import format_table, to_json
+from node.bench.run import BenchOptions, Measurement, format_table, run, to_json
 from node.keystore import SigningKey
 
 COUNT = 50
@@ -48,3 +48,12 @@ async def test_a_load_that_is_refused_is_no_measurement(per_request: int) -> Non
         field.accounts[7] = SigningKey.from_seed(b"stranger".ljust(32))
         with pytest.raises(BenchError, match="participant_unknown"):
             await measure_transfers(field, count=COUNT, connections=2, per_request=per_request)
+
+
+async def test_each_number_of_transfers_a_request_is_a_row_of_its_own() -> None:
+    options = BenchOptions((Measurement.TRANSFERS,), validators=(1,), transfers=COUNT, block_ms=BLOCK_MS)
+    results = await run(options)
+    assert [(one.what, one.validators, one.count) for one in results] == [
+        ("transfers", 1, COUNT),
+        ("transfers, 20 a request", 1, COUNT),
+    ]
